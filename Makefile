@@ -1,0 +1,91 @@
+# What people do daily. `make demo` runs everything on this machine; `make test` tests everything.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The newest Python that really runs (a version manager's shim may be there and answer nothing).
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+override STATE := $(CURDIR)/.state
+export PATH := $(BIN):$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/$(VENV)/collections
+# Modules talk to the engine's socket; a client context of the user's must not lead them elsewhere.
+export DOCKER_HOST ?= unix:///var/run/docker.sock
+export ANSIBLE_FORCE_COLOR ?= $(if $(CI),0,1)
+demo: export FLOWAUDIT_STATE := $(STATE)/demo
+
+.PHONY: help
+help: ## What can be done here
+	@grep -hE '^[a-z][a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 24
+
+# ── The environment ──────────────────────────────────────────────────────────────────────────────────────────────────
+.PHONY: venv
+venv: $(VENV)/.complete ## The virtual environment with everything pinned
+
+$(VENV)/.complete: requirements.lock
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer found: install python3, or name one with make PYTHON=/path/to/python"; exit 1; }
+	@echo "── Python environment ($(PYTHON), about a minute the first time)"
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "── installing python3-venv"; sudo=$$(test "$$(id -u)" = 0 || echo sudo); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq python3-venv; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes -r requirements.lock
+	@# The checkout is the collection: linked where this environment's Ansible looks.
+	site=$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	  && mkdir -p $$site/ansible_collections/flowaudit && ln -sfn $(CURDIR) $$site/ansible_collections/flowaudit/ops \
+	  && ln -sfn $$site $(VENV)/collections
+	@touch $@
+
+# ── The demo ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+.PHONY: demo
+demo: venv ## From nothing to a running FlowAudit NUC on this machine
+	tests/demo/run
+
+.PHONY: clean
+clean: venv ## Remove the demo's and the tests' hosts; Docker and its images stay
+	@for set in demo molecule; do \
+	  [ ! -d "$(STATE)/$$set" ] || FLOWAUDIT_STATE="$(STATE)/$$set" ansible-playbook -i inventories/demo molecule/shared/destroy.yml || exit 1; \
+	done
+	rm -rf "$(STATE)"
+
+# ── Tests ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+.PHONY: test
+test: lint sanity unit molecule ## Everything CI runs
+
+.PHONY: lint
+lint: venv ## ansible-lint, yamllint, ruff, mypy, shellcheck, hadolint
+	ruff check . && ruff format --check .
+	mypy
+	yamllint --strict .
+	shellcheck .ci/run tests/demo/run tests/sanity/run tests/benchmark/demo
+	hadolint $$(git ls-files -co --exclude-standard '*Dockerfile')
+	ansible-lint --offline --profile production
+
+.PHONY: sanity
+sanity: venv ## ansible-test sanity
+	tests/sanity/run
+
+.PHONY: unit
+unit: venv ## Unit tests of the plugins and of the reference app
+	pytest tests/unit --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+	cd tests/app && pytest tests
+
+.PHONY: molecule
+molecule: venv ## The main job on fresh hosts, looked at and broken
+	molecule test --all
+
+# ── Figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+.PHONY: bench-demo
+bench-demo: venv ## How long the demo takes from nothing, again, and an idempotent run (docs/figures.md)
+	tests/benchmark/demo
+
+# ── Upkeep ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+.PHONY: lock
+lock: venv ## Renew requirements.lock (every Python from 3.11 on)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements-dev.in --output-file requirements.lock
+
+.PHONY: build
+build: venv ## The collection as a tarball
+	ansible-galaxy collection build --force
+
+.PHONY: hooks
+hooks: venv ## Run the linters before each commit
+	pre-commit install

@@ -1,0 +1,1 @@
+"""The reference app of flowaudit.ops: documents in, summaries and neighbours out."""

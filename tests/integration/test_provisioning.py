@@ -1,0 +1,263 @@
+"""The site playbook on a provisioned host: it predicts truly, repairs what was edited, and keeps secrets to itself."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import subprocess
+import tarfile
+import typing as t
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import CHECKOUT, STATE, Portal, wait_until
+
+pytestmark = pytest.mark.provisioning
+
+Playbook = Callable[..., "subprocess.CompletedProcess[str]"]
+ROUTES = "/etc/flowaudit/edge/dynamic/routes.yml"
+
+
+def recap(run: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    line = re.search(r"^demo_nuc +:(.*)$", run.stdout, re.MULTILINE)
+    assert line, run.stdout[-2000:]
+    return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", line[1])}
+
+
+def test_check_mode_predicts_no_change_and_shows_no_secret(playbook: Playbook, secrets: dict[str, str]) -> None:
+    run = playbook("flowaudit.ops.site", "--check", "--diff", "-vvv")
+    assert recap(run)["failed"] == 0, run.stdout[-2000:]
+    assert recap(run)["changed"] == 0, re.findall(r"^changed:.*$", run.stdout, re.MULTILINE)
+    told = [name for name, value in secrets.items() if value in run.stdout]
+    told += [name for name, value in secrets.items() if hashlib.sha256(value.encode()).hexdigest() in run.stdout]
+    assert not told
+
+
+def test_a_changed_secret_is_predicted_without_being_shown(playbook: Playbook, secrets: dict[str, str]) -> None:
+    new = {name: f"new-{name}-value-of-this-test" for name in secrets}
+    run = playbook("flowaudit.ops.site", "--check", "--diff", "-vvv", "--tags", "stack", stack_secrets=new)
+    assert recap(run)["changed"] > 0
+    # The extra-vars themselves are on the command line, which -vvv does not repeat.
+    assert not [name for name, value in (new | secrets).items() if value in run.stdout]
+
+
+def test_a_hand_edited_file_shows_in_the_diff_and_is_repaired(playbook: Playbook, nuc: t.Any) -> None:
+    original = nuc.file(ROUTES).content_string
+    nuc.check_output("sed -i 's/VersionTLS12/VersionTLS10/' %s", ROUTES)
+    prediction = playbook("flowaudit.ops.site", "--check", "--diff", "--tags", "edge")
+    assert recap(prediction)["changed"] == 1
+    assert re.search(r"^-\s+minVersion: VersionTLS10$", prediction.stdout, re.MULTILINE)
+    assert re.search(r"^\+\s+minVersion: VersionTLS12$", prediction.stdout, re.MULTILINE)
+    assert "VersionTLS10" in nuc.file(ROUTES).content_string, "check mode changed the host"
+    assert recap(playbook("flowaudit.ops.site", "--tags", "edge"))["changed"] == 1
+    assert nuc.file(ROUTES).content_string == original
+
+
+# What is wrong → the sentence that says so. Each stops in the first play, which only looks.
+BAD_INPUT: dict[str, tuple[dict[str, t.Any], str]] = {
+    "a wrong type": (
+        {"edge_https_port": "https"},
+        r"edge_https_port.*(int|integer)",
+    ),
+    "an unknown mode": (
+        {"app_release_mode": "festival"},
+        r"app_release_mode.*demo, seminar, production",
+    ),
+    "an unknown service": (
+        {"stack_service_overrides": {"postgress": {"limits": {"memory": "1G"}}}},
+        r"stack_service_overrides names the unknown service 'postgress'; the services are chroma, db, ollama, redis\.",
+    ),
+    "a memory figure of the store": (
+        {"stack_service_overrides": {"db": {"limits": {"memory": "2Gb"}}}},
+        r"'2Gb' is not a memory figure: write a whole number and K, M or G, such as 512M or 2G",
+    ),
+    "a memory figure of the edge": (
+        {"edge_service_overrides": {"traefik": {"limits": {"memory": "256"}}}},
+        r"'256' is not a memory figure",
+    ),
+    "an image without a digest": (
+        {"edge_images": {"traefik": "docker.io/library/traefik:v3.7"}},
+        r"The image 'traefik' is locked as 'docker\.io/library/traefik:v3\.7' without a digest; run the playbook",
+    ),
+    "a release that is not locked": (
+        {"app_release_id": "9.9.9"},
+        r"The images lock has no release 9\.9\.9; run the playbook flowaudit\.ops\.images",
+    ),
+    "a missing secret": (
+        {"stack_secrets": {"postgres_password": "only-this-one-is-there"}},
+        r"stack_secrets lacks database_password, redis_password; put it into the vault of this inventory",
+    ),
+    "live-restore in a Swarm": (
+        {"docker_engine_live_restore": True, "docker_engine_swarm": True},
+        r"docker_engine_live_restore is on, which Docker refuses in a Swarm; turn one of the two off\.",
+    ),
+    "an unsupported distribution": (
+        {"_nuc_host_supported": ["Debian 12"]},
+        r"demo_nuc runs Debian 13(\.\d+)?, which is not supported; use one of Debian 12\.",
+    ),
+    "too little disk": (
+        {"nuc_host_minimum_free_disk": "100000G", "nuc_host_data_directory": "/not/there/yet"},
+        r"/not/there/yet on demo_nuc has [\d.]+ GB free, but nuc_host_minimum_free_disk asks for 100000G; free or add",
+    ),
+    "a full disk": (
+        {"nuc_host_disk_floor": "100000G"},
+        r"/data on demo_nuc has [\d.]+ GB free, but nuc_host_disk_floor asks for 100000G; free or add",
+    ),
+    "too little memory": (
+        {"compose_project_capacity_reserve": "4000G"},
+        r"The machine has [\d.]+ GB of memory, but the services' limits and the reserve come to [\d.]+ GB; lower",
+    ),
+    "too few processors": (
+        {"edge_service_overrides": {"traefik": {"limits": {"cpus": 4096}}}},
+        r"edge_services\.traefik may use 4096 processors, but the machine has \d+; lower edge_services",
+    ),
+    "no domain": (
+        {"edge_domain": "my portal"},
+        r'edge_domain or edge_domain_aliases has "my portal", which is no host name; write it like portal',
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_stops_before_anything_is_touched(playbook: Playbook, case: str) -> None:
+    extra_vars, sentence = BAD_INPUT[case]
+    run = playbook("flowaudit.ops.site", **extra_vars)
+    assert run.returncode != 0
+    assert re.search(sentence, re.sub(r"\s+", " ", run.stdout)), run.stdout[-3000:]
+    assert recap(run)["changed"] == 0
+    assert "PLAY [Provision the stack]" not in run.stdout
+
+
+@pytest.fixture
+def production(playbook: Playbook, ports: dict[str, int]) -> Playbook:
+    """Run the production inventory as it is shipped, its one machine being the demo's nuc."""
+
+    def run(name: str, **extra_vars: t.Any) -> subprocess.CompletedProcess[str]:
+        connection = {
+            "ansible_host": "127.0.0.1",
+            "ansible_port": ports["nuc_22"],
+            "ansible_ssh_private_key_file": str(STATE / "ssh" / "id_ed25519"),
+            "ansible_ssh_common_args": f"-o UserKnownHostsFile={STATE}/ssh/known_hosts",
+            "nuc_host_minimum_free_disk": "1G",
+        }
+        return playbook(name, inventory=CHECKOUT / "inventories" / "production", **connection, **extra_vars)
+
+    return run
+
+
+def test_the_production_inventory_asks_for_its_vault(production: Playbook) -> None:
+    run = production(
+        "flowaudit.ops.site", images_lock=yaml.safe_load((STATE / "images.lock.yml").read_text())["images_lock"]
+    )
+    assert run.returncode != 0
+    assert (
+        "stack_secrets lacks postgres_password, database_password, redis_password; put it into the vault"
+        in " ".join(run.stdout.split())
+    )
+
+
+def test_the_production_inventory_asks_for_its_images(production: Playbook) -> None:
+    vault = {f"vault_{name}_password": f"a-value-for-{name}" for name in ("postgres", "database", "redis")}
+    run = production("flowaudit.ops.site", **vault)
+    assert run.returncode != 0
+    assert "stack_services.db.image is 'postgres', which the images lock does not have" in " ".join(run.stdout.split())
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) >= 8, reason="this machine is as large as a NUC")
+def test_the_production_inventory_refuses_a_machine_smaller_than_its_limits(production: Playbook) -> None:
+    vault = {f"vault_{name}_password": f"a-value-for-{name}" for name in ("postgres", "database", "redis")}
+    lock = yaml.safe_load((STATE / "images.lock.yml").read_text())["images_lock"]
+    run = production("flowaudit.ops.site", images_lock=lock, **vault)
+    assert run.returncode != 0
+    assert re.search(
+        r"stack_services\.ollama may use 8 processors, but the machine has \d+; lower stack_services",
+        " ".join(run.stdout.split()),
+    )
+    assert "PLAY [Provision the stack]" not in run.stdout
+
+
+def test_a_certificate_that_runs_out_is_renewed(playbook: Playbook, nuc: t.Any, portal: Portal) -> None:
+    def serial() -> str:
+        return t.cast(
+            str, nuc.check_output("openssl x509 -in /etc/flowaudit/edge/certificates/cert.pem -noout -serial")
+        )
+
+    before = serial()
+    # With more days asked for than any certificate has, today's is one that runs out.
+    run = playbook("flowaudit.ops.site", "--tags", "edge", edge_certificate_renew_days=400)
+    assert run.returncode == 0, run.stdout[-2000:]
+    assert serial() != before
+    wait_until(portal.healthy, 60, "the portal is healthy with the new certificate")
+
+
+def test_a_port_in_use_is_refused(playbook: Playbook, nuc: t.Any) -> None:
+    nuc.check_output("systemd-run --quiet --unit=port-taker python3 -m http.server 8081")
+    try:
+        run = playbook("flowaudit.ops.site", edge_http_port=8081)
+    finally:
+        nuc.run("systemctl stop port-taker")
+    assert run.returncode != 0
+    assert re.search(r"Port 8081 or 443 of demo_nuc is in use: .*python3", re.sub(r"\s+", " ", run.stdout)), run.stdout[
+        -3000:
+    ]
+    assert "PLAY [Provision the stack]" not in run.stdout
+
+
+def test_a_model_from_an_archive_arrives_whole(
+    playbook: Playbook, docker: Callable[..., str], nuc: t.Any, tmp_path: Path
+) -> None:
+    # A real manifest under another name: that of the model the demo has.
+    manifest = nuc.file("/data/ollama/models/manifests/registry.ollama.ai/library/llama3.1/8b-instruct-q4").content
+    archive = tmp_path / "model.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, content in (
+            ("manifests/registry.ollama.ai/library/carried/1", manifest),
+            ("blobs/sha256-0", b"weights"),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    try:
+        run = playbook(
+            "flowaudit.ops.site",
+            "--tags",
+            "stack",
+            stack_model="carried:1",
+            stack_model_source="archive",
+            stack_model_archive=str(archive),
+        )
+        assert run.returncode == 0, run.stdout[-2000:]
+        assert "carried:1" in docker("exec", "flowaudit-ollama-1", "ollama", "list")
+        assert not nuc.file("/data/ollama/incoming").exists
+    finally:
+        nuc.check_output(
+            "rm -rf /data/ollama/models/manifests/registry.ollama.ai/library/carried /data/ollama/models/blobs/sha256-0"
+        )
+
+
+def test_changed_secrets_arrive_everywhere_in_one_run(
+    playbook: Playbook, portal: Portal, docker: Callable[..., str]
+) -> None:
+    document = portal.upload("before-rotation.txt", b"Written with the old passwords.").json["id"]
+    wait_until(
+        lambda: portal.get(f"/api/documents/{document}").json["status"] == "done", 60, "the document is processed"
+    )
+    old = {name: (STATE / "secrets" / name).read_text().strip() for name in ("database_password", "redis_password")}
+    for name, value in old.items():
+        (STATE / "secrets" / name).write_text(value[::-1] + "\n")
+
+    run = playbook("flowaudit.ops.site", "--tags", "stack,app_release", "--diff", "-v")
+    assert run.returncode == 0, run.stdout[-2000:]
+    assert not [value for value in old.values() if value in run.stdout or value[::-1] in run.stdout]
+
+    wait_until(portal.healthy, 60, "the portal is healthy with the new passwords")
+    assert portal.get(f"/api/documents/{document}").json["status"] == "done"
+    # Read where Redis reads it; a password on a command line would be in the nuc's journal.
+    access = docker("exec", "flowaudit-redis-1", "cat", "/run/secrets/users.acl")
+    assert hashlib.sha256(old["redis_password"][::-1].encode()).hexdigest() in access
+    assert hashlib.sha256(old["redis_password"].encode()).hexdigest() not in access
