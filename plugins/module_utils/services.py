@@ -88,6 +88,7 @@ _KEYS = {
     "depends_on": _Key(_is_collection, "a list or a mapping of services", copied=True),
     "entrypoint": _Key(_is_command, "a text or a list of texts (numbers in quotes)", copied=True),
     "environment": _Key(_is_environment, "a mapping of variables to texts, such as {LOG_LEVEL: info}"),
+    "extra_hosts": _Key(_is_mapping, "a mapping of host names to addresses", copied=True),
     "health": _Key(_is_mapping, "a mapping, such as {test: [CMD, pg_isready]}"),
     "image": _Key(_is_text, "the name of an image, such as postgres"),
     "limits": _Key(_is_mapping, "a mapping, such as {memory: 2G, cpus: 1}"),

@@ -121,7 +121,6 @@ attempts:
 
 import dataclasses
 import http.client
-import socket
 import ssl
 import time
 import urllib.parse
@@ -130,49 +129,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import health_document
 from ..module_utils.errors import FlowauditError
-
-PORTS = {"http": 80, "https": 443}
-
-
-class Connection(http.client.HTTPConnection):
-    """A connection to ``address`` that keeps the URL's host in the Host header, SNI and the certificate check."""
-
-    def __init__(self, url: urllib.parse.SplitResult, address: str, context: ssl.SSLContext | None, timeout: float):
-        self.default_port = PORTS[url.scheme]
-        # Given a port, http.client does not look for one in an IPv6 address.
-        super().__init__(url.hostname or "", url.port or self.default_port, timeout=timeout)
-        self.address = address
-        self.context = context
-
-    def connect(self) -> None:
-        self.sock = socket.create_connection((self.address, self.port), self.timeout)
-        if self.context is not None:
-            self.sock = self.context.wrap_socket(self.sock, server_hostname=self.host)
-
-
-def split(url: str) -> urllib.parse.SplitResult:
-    """The parts of a URL that names a host to ask."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        if parts.port == 0:  # which parses it, too
-            raise ValueError("Port out of range 1-65535")
-    except ValueError as error:
-        raise FlowauditError(f"url is '{url}': {error}.") from error
-    if parts.scheme not in PORTS:
-        raise FlowauditError(f"url is '{url}'; it must start with https:// or http://.")
-    if not parts.hostname:
-        raise FlowauditError(f"url is '{url}'; it names no host.")
-    return parts
-
-
-def trust(url: urllib.parse.SplitResult, ca_path: str | None) -> ssl.SSLContext | None:
-    """What a certificate is checked against; nothing without TLS."""
-    if url.scheme != "https":
-        return None
-    try:
-        return ssl.create_default_context(cafile=ca_path)
-    except OSError as error:
-        raise FlowauditError(f"ca_path is '{ca_path}', which holds no certificates to trust: {error}.") from error
+from ..module_utils.https import Connection, split, trust
 
 
 def ask(
@@ -183,9 +140,9 @@ def ask(
     path = url.path or "/"
     try:
         connection.request("GET", f"{path}?{url.query}" if url.query else path, headers={"Accept": "application/json"})
-        response = connection.getresponse()
-        # A health document is small; a server that sends more is not the application.
-        return health_document.parse(response.status, response.read(1024 * 1024))
+        with connection.getresponse() as response:
+            # A health document is small; a server that sends more is not the application.
+            return health_document.parse(response.status, response.read(1024 * 1024))
     except (OSError, http.client.HTTPException, ValueError) as error:
         return health_document.unreachable(f"{type(error).__name__}: {error}")
     finally:

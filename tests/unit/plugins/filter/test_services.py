@@ -13,7 +13,7 @@ from ansible.errors import AnsibleError, AnsibleFilterError, AnsibleUndefinedVar
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
-from ansible_collections.flowaudit.ops.plugins.filter import secrets
+from ansible_collections.flowaudit.ops.plugins.filter import access, networks, secrets
 from ansible_collections.flowaudit.ops.plugins.filter.services import FilterModule
 
 IMAGES = {"redis": "registry:5000/redis@sha256:" + "a" * 64}
@@ -81,7 +81,8 @@ def test_every_filter_is_documented() -> None:
     documented = {
         path.stem: yaml.safe_load(path.read_text())["DOCUMENTATION"]["name"] for path in directory.glob("*.yml")
     }
-    filters = [*FilterModule().filters(), *secrets.FilterModule().filters()]
+    modules = (access, networks, secrets)
+    filters = [*FilterModule().filters(), *(name for module in modules for name in module.FilterModule().filters())]
     assert documented == {name: name for name in filters}
 
 

@@ -18,8 +18,9 @@ from ansible_collections.flowaudit.ops.plugins.module_utils.errors import Flowau
 GIGABYTE = 1024**3
 IMAGES = types.MappingProxyType({"postgres": "registry:5000/postgres@sha256:" + "0" * 64})
 KEYS = (
-    "aliases, capabilities, command, depends_on, entrypoint, environment, health, image, limits, mounts, networks, "
-    "ports, profiles, read_only, reservations, restart, secrets, shm_size, stop_grace_period, stop_signal, tmpfs, user"
+    "aliases, capabilities, command, depends_on, entrypoint, environment, extra_hosts, health, image, limits, mounts, "
+    "networks, ports, profiles, read_only, reservations, restart, secrets, shm_size, stop_grace_period, stop_signal, "
+    "tmpfs, user"
 )
 
 
@@ -38,6 +39,7 @@ def full_service() -> dict[str, t.Any]:
         depends_on=["redis"],
         entrypoint=["/entry"],
         environment={"PASSWORD_FILE": "/run/secrets/postgres_password", "DEBUG": True, "WORKERS": 4, "UNSET": None},
+        extra_hosts={"id.example.org": "10.0.0.1"},
         health={"test": ["CMD", "pg_isready"], "interval": "5s"},
         mounts=[
             {"type": "volume", "source": "flowaudit_pgdata_1", "target": "/var/lib/postgresql/data"},
@@ -292,6 +294,10 @@ FORMS = {
     "environment": (
         "a mapping of variables to texts, such as {LOG_LEVEL: info}",
         ["A=1", ["A=1"], {"A": {}}, {"A": []}, {5: "x"}],
+    ),
+    "extra_hosts": (
+        "a mapping of host names to addresses",
+        ["id.example.org:10.0.0.1", ["id.example.org:10.0.0.1"], 5],
     ),
     "health": ("a mapping, such as {test: [CMD, pg_isready]}", ["x", ["CMD", "x"], 5]),
     "image": ("the name of an image, such as postgres", [5, {}, ["postgres"], True]),
@@ -610,6 +616,7 @@ def test_every_key_reaches_the_compose_document() -> None:
         "depends_on": ["redis"],
         "entrypoint": ["/entry"],
         "environment": {"PASSWORD_FILE": "/run/secrets/postgres_password", "DEBUG": "true", "WORKERS": "4"},
+        "extra_hosts": {"id.example.org": "10.0.0.1"},
         "ports": ["5432:5432"],
         "profiles": ["migrate"],
         "shm_size": "256M",

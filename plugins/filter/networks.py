@@ -1,0 +1,16 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filters over addresses and networks; documented in the ``.yml`` files beside this one."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ..module_utils import networks
+
+
+class FilterModule:
+    """The filters ``flowaudit.ops.<name>``."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"in_networks": networks.in_networks, "network_problems": networks.network_problems}
