@@ -9,17 +9,23 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
+import threading
 import time
 import typing as t
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import testinfra
 import yaml
+from playwright.sync_api import Browser, Playwright, sync_playwright
+
+from .browser import chromium
+from .oidc import HOST, PORT, Account, Client, IdentityProvider
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STATE = Path(os.environ.get("FLOWAUDIT_STATE", CHECKOUT / ".state" / "demo"))
@@ -58,7 +64,9 @@ class Portal:
         self.ports = ports
         self.ca = ca
 
-    def request(self, path: str, data: bytes | None = None, *, scheme: str = "https", **headers: str) -> Answer:
+    def request(
+        self, path: str, data: bytes | None = None, *, scheme: str = "https", method: str = "", **headers: str
+    ) -> Answer:
         tls = scheme == "https"
         connection = http.client.HTTPConnection(DOMAIN, timeout=30)
         connection.sock = socket.create_connection(
@@ -68,7 +76,9 @@ class Portal:
             context = ssl.create_default_context(cafile=str(self.ca) if self.ca else None)
             connection.sock = context.wrap_socket(connection.sock, server_hostname=DOMAIN)
         with contextlib.closing(connection):
-            connection.request("POST" if data else "GET", path, body=data, headers=headers)
+            # A server that refuses a request may close while it is being sent; what it said is there to be read.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLError):
+                connection.request(method or ("POST" if data else "GET"), path, body=data, headers=headers)
             response = connection.getresponse()
             return Answer(response.status, response.headers, response.read())
 
@@ -97,6 +107,37 @@ class Portal:
         return answer.status == 200 and answer.json["status"] == "healthy"
 
 
+class Load:
+    """Two clients that ask without pause, each time with a new connection; what failed is kept."""
+
+    def __init__(self, portal: Portal, path: str, **headers: str) -> None:
+        self.failures: list[str] = []
+        self.count = 0
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(portal, path, headers)) for _client in range(2)]
+
+    def _run(self, portal: Portal, path: str, headers: dict[str, str]) -> None:
+        while not self._stop.is_set():
+            try:
+                status = portal.request(path, **headers).status
+            except (OSError, http.client.HTTPException) as error:
+                status = repr(error)
+            self.count += 1
+            if status != 200:
+                self.failures.append(f"{time.strftime('%T')} {status}")
+            time.sleep(0.05)
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_unused: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
 @pytest.fixture(scope="session")
 def ports() -> dict[str, int]:
     return t.cast("dict[str, int]", json.loads((STATE / "ports.json").read_text()))
@@ -107,17 +148,43 @@ def portal(ports: dict[str, int]) -> Portal:
     return Portal(ports, STATE / "tls" / "ca.pem")
 
 
-@pytest.fixture(scope="session")
-def nuc(ports: dict[str, int]) -> t.Any:
-    """The nuc over SSH, as root by sudo."""
-    config = STATE / "ssh" / "config"
+def _host(name: str, ports: dict[str, int]) -> t.Any:
+    config = STATE / "ssh" / f"config_{name}"
     config.write_text(
-        "Host nuc\n  HostName 127.0.0.1\n  User ops\n"
-        f"  Port {ports['nuc_22']}\n  IdentityFile {STATE}/ssh/id_ed25519\n  IdentitiesOnly yes\n"
+        f"Host {name}\n  HostName 127.0.0.1\n  User ops\n"
+        f"  Port {ports[f'{name}_22']}\n  IdentityFile {STATE}/ssh/id_ed25519\n  IdentitiesOnly yes\n"
         f"  UserKnownHostsFile {STATE}/ssh/known_hosts\n"
         f"  ControlMaster auto\n  ControlPath {_control_path()}\n  ControlPersist 60\n"
     )
-    return testinfra.get_host(f"ssh://nuc?sudo=true&ssh_config={config}")
+    return testinfra.get_host(f"ssh://{name}?sudo=true&ssh_config={config}")
+
+
+@pytest.fixture(scope="session")
+def nuc(ports: dict[str, int]) -> t.Any:
+    """The nuc over SSH, as root by sudo."""
+    return _host("nuc", ports)
+
+
+@pytest.fixture(scope="session")
+def nas(ports: dict[str, int]) -> t.Any:
+    """The nas over SSH, as root by sudo: to the nuc a stranger, with an address of its own."""
+    return _host("nas", ports)
+
+
+@pytest.fixture(scope="session")
+def open_ports(nas: t.Any) -> Callable[..., set[int]]:
+    """The TCP ports of the nuc that answer another host, of all 65535 unless told otherwise."""
+    if nas.run("which nmap").rc != 0:
+        nas.check_output("apt-get update -qq && apt-get install -y -qq --no-install-recommends nmap")
+
+    def scan(ports: str = "-") -> set[int]:
+        report = nas.check_output(
+            "nmap -Pn -n -sS -p %s --min-rate 20000 --max-retries 2 --host-timeout 60s -oG - nuc", ports
+        )
+        assert "Status: Up" in report, report
+        return {int(port) for port in re.findall(r"(\d+)/open/", report)}
+
+    return scan
 
 
 def _control_path() -> str:
@@ -157,8 +224,19 @@ def inventory() -> dict[str, t.Any]:
 @pytest.fixture(scope="session")
 def host_container() -> str:
     """The container that is the nuc, on this machine's engine."""
-    prefix = f"flowaudit-{hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]}-{STATE.name}"
-    return f"{prefix}-nuc"
+    return f"{_containers_prefix()}-nuc"
+
+
+def _containers_prefix() -> str:
+    """How the names of the test hosts' containers begin (molecule/shared/vars/test_hosts.yml)."""
+    return f"flowaudit-{hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]}-{STATE.name}"
+
+
+def address_of(host: str) -> str:
+    """The address of a test host in the network of the test hosts."""
+    template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+    inspect = ["docker", "inspect", "--format", template, f"{_containers_prefix()}-{host}"]
+    return subprocess.check_output(inspect, text=True).strip()
 
 
 @functools.cache
@@ -183,5 +261,101 @@ def playbook() -> Callable[..., subprocess.CompletedProcess[str]]:
             stderr=subprocess.STDOUT,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    """Drives browsers (browser.py); there can be one at a time."""
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+def identity_provider(playbook: Callable[..., t.Any], ports: dict[str, int]) -> Iterator[IdentityProvider]:
+    """The authority's OpenID provider, running until the tests end."""
+    run = playbook(str(CHECKOUT / "molecule" / "shared" / "identity_provider.yml"))
+    assert run.returncode == 0, run.stdout[-3000:]
+    accounts = [Account(f"{role}@flowaudit.example", role) for role in ("user", "trainer", "admin", "guest")]
+    # With and without the port the nuc's 443 has on this machine.
+    origins = (f"https://{DOMAIN}", f"https://{DOMAIN}:{ports['nuc_443']}")
+    flowaudit = Client(
+        "flowaudit",
+        redirect_uris=tuple(f"{origin}/auth/callback" for origin in origins),
+        signed_out_uris=tuple(f"{origin}/auth/signed-out" for origin in origins),
+    )
+    other = Client("other", redirect_uris=("https://other.example/callback",))
+    provider = IdentityProvider(
+        f"{_containers_prefix()}-registry",
+        ports["registry_5556"],
+        STATE / "tls" / "identity_provider.pem",
+        accounts,
+        [flowaudit, other],
+    )
+    provider.start()
+    yield provider
+    provider.stop()
+
+
+@pytest.fixture(scope="session")
+def browser(
+    playwright: Playwright,
+    identity_provider: IdentityProvider,
+    ports: dict[str, int],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Browser]:
+    """A browser as the authority's people have it: it finds the portal and the provider and trusts their CAs."""
+    with chromium(
+        playwright,
+        tmp_path_factory.mktemp("home"),
+        authorities=[STATE / "tls" / "ca.pem", identity_provider.ca],
+        addresses={
+            f"{DOMAIN}:443": f"127.0.0.1:{ports['nuc_443']}",
+            f"{DOMAIN}:{ports['nuc_443']}": f"127.0.0.1:{ports['nuc_443']}",
+            f"{HOST}:{PORT}": f"127.0.0.1:{identity_provider.port}",
+        },
+    ) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def refuse(playbook: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: t.Any) -> Callable[..., t.Any]:
+    """What a role's preflight says to each of several wrong inputs, all in one run; empty where it refuses nothing."""
+
+    def run(role: str, inputs: list[dict[str, t.Any]]) -> list[str]:
+        directory = tmp_path_factory.mktemp("refuse")
+        attempt = [
+            {
+                "block": [
+                    {
+                        "ansible.builtin.include_role": {"name": f"flowaudit.ops.{role}", "tasks_from": "preflight"},
+                        "vars": variables,
+                    }
+                ],
+                "rescue": [
+                    {
+                        "ansible.builtin.copy": {
+                            "content": "{{ ansible_failed_result.msg }}",
+                            "dest": str(directory / f"{number}.txt"),
+                        },
+                        "delegate_to": "localhost",
+                        "become": False,
+                    }
+                ],
+            }
+            for number, variables in enumerate(inputs)
+        ]
+        play = {
+            "hosts": "nuc",
+            "become": True,
+            "gather_subset": ["!all", "!min", "distribution", "network"],
+            "tasks": attempt,
+        }
+        (directory / "refuse.yml").write_text(yaml.safe_dump([play]))
+        result = playbook(str(directory / "refuse.yml"))
+        assert result.returncode == 0, result.stdout[-2000:]
+        files = [directory / f"{number}.txt" for number in range(len(inputs))]
+        return [" ".join(file.read_text().split()) if file.exists() else "" for file in files]
 
     return run

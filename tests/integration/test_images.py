@@ -34,7 +34,7 @@ def test_a_second_run_builds_nothing_and_keeps_every_digest(playbook: Playbook, 
     assert run.returncode == 0, run.stdout[-2000:]
     assert "changed=0" in run.stdout
     assert lock(STATE / "images.lock.yml") == built
-    assert set(built["platform"]) == {"postgres", "redis", "chroma", "traefik", "ollama"}
+    assert set(built["platform"]) == {"postgres", "redis", "chroma", "traefik", "auth", "ollama"}
     assert set(built["releases"]["1.0.0"]) == {"backend", "frontend"}
 
 

@@ -58,14 +58,18 @@ def test_degraded_and_unhealthy_are_told_apart(docker: Callable[..., str], porta
 
 
 def test_a_reboot_brings_everything_back_with_its_data(
-    host_container: str, nuc: t.Any, docker: Callable[..., str], portal: Portal
+    host_container: str,
+    nuc: t.Any,
+    docker: Callable[..., str],
+    portal: Portal,
+    open_ports: Callable[..., set[int]],
 ) -> None:
     document = portal.upload("before-reboot.txt", b"Written before the machine went down.").json["id"]
     wait_until(
         lambda: portal.get(f"/api/documents/{document}").json["status"] == "done", 60, "the document is processed"
     )
     names = docker("ps", "--format", "{{.Names}}").split()
-    assert len(names) == 8
+    assert len(names) == 9
 
     subprocess.run(["docker", "restart", host_container], check=True, stdout=subprocess.DEVNULL)
 
@@ -81,3 +85,4 @@ def test_a_reboot_brings_everything_back_with_its_data(
     answer = portal.get(f"/api/documents/{document}").json
     assert answer["status"] == "done"
     assert json.dumps(answer["result"])
+    assert open_ports() == {22, 80, 443}

@@ -26,7 +26,7 @@ TEXT = b"Invoices above ten thousand euros need two signatures."
 
 def upload(client: TestClient, content: bytes = TEXT, name: str = "audit.txt", user: str = "ada") -> Response:
     answer: Response = client.post(
-        "/api/documents/upload", files={"file": (name, content)}, headers={"X-Forwarded-User": user}
+        "/api/documents/upload", files={"file": (name, content)}, headers={"X-Auth-User": user}
     )
     return answer
 

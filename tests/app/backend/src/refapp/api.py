@@ -222,7 +222,7 @@ class _Intake:
 def _identity(request: Request) -> str:
     """Who asks: the user the edge authenticated, else the address the edge saw."""
     forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-    return request.headers.get("X-Forwarded-User") or forwarded or (request.client.host if request.client else "")
+    return request.headers.get("X-Auth-User") or forwarded or (request.client.host if request.client else "")
 
 
 def _sha256(path: Path) -> str:
