@@ -55,7 +55,7 @@ lint: venv ## ansible-lint, yamllint, ruff, mypy, shellcheck, hadolint
 	ruff check . && ruff format --check .
 	mypy
 	yamllint --strict .
-	shellcheck .ci/run tests/demo/run tests/sanity/run tests/benchmark/demo
+	shellcheck .ci/run tests/demo/run tests/sanity/run tests/benchmark/demo tests/benchmark/edge tests/benchmark/lynis roles/host_access/files/flowaudit-unproved roles/platform_images/files/auth/auth-*
 	hadolint $$(git ls-files -co --exclude-standard '*Dockerfile')
 	ansible-lint --offline --profile production
 
@@ -72,10 +72,22 @@ unit: venv ## Unit tests of the plugins and of the reference app
 molecule: venv ## The main job on fresh hosts, looked at and broken
 	molecule test --all
 
+.PHONY: faults
+faults: venv ## Long campaigns against the demo's hosts: what takes longer than CI has time for
+	FLOWAUDIT_STATE=$(STATE)/demo pytest tests/integration -m campaign
+
 # ── Figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+.PHONY: bench-edge
+bench-edge: venv ## What the edge costs, beside the page asked directly; needs the demo
+	FLOWAUDIT_STATE=$(STATE)/demo tests/benchmark/edge
+
 .PHONY: bench-demo
 bench-demo: venv ## How long the demo takes from nothing, again, and an idempotent run (docs/figures.md)
 	tests/benchmark/demo
+
+.PHONY: bench-lynis
+bench-lynis: venv ## Lynis' hardening index of a fresh host and of the demo's nuc (docs/figures.md)
+	tests/benchmark/lynis
 
 # ── Upkeep ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 .PHONY: lock
