@@ -31,6 +31,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 STATE = Path(os.environ.get("FLOWAUDIT_STATE", CHECKOUT / ".state" / "demo"))
 INVENTORY = CHECKOUT / "inventories" / "demo"
 DOMAIN = "flowaudit.localhost"
+#: The role edge alone, for tests that need no more of site than that.
+EDGE_ALONE = str(CHECKOUT / "tests" / "integration" / "edge" / "edge.yml")
 PROJECTS = ("flowaudit", "flowaudit-edge", "flowaudit-blue")
 
 
@@ -64,9 +66,7 @@ class Portal:
         self.ports = ports
         self.ca = ca
 
-    def request(
-        self, path: str, data: bytes | None = None, *, scheme: str = "https", method: str = "", **headers: str
-    ) -> Answer:
+    def connect(self, scheme: str = "https") -> http.client.HTTPConnection:
         tls = scheme == "https"
         connection = http.client.HTTPConnection(DOMAIN, timeout=30)
         connection.sock = socket.create_connection(
@@ -75,7 +75,12 @@ class Portal:
         if tls:
             context = ssl.create_default_context(cafile=str(self.ca) if self.ca else None)
             connection.sock = context.wrap_socket(connection.sock, server_hostname=DOMAIN)
-        with contextlib.closing(connection):
+        return connection
+
+    def request(
+        self, path: str, data: bytes | None = None, *, scheme: str = "https", method: str = "", **headers: str
+    ) -> Answer:
+        with contextlib.closing(self.connect(scheme)) as connection:
             # A server that refuses a request may close while it is being sent; what it said is there to be read.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError, ssl.SSLError):
                 connection.request(method or ("POST" if data else "GET"), path, body=data, headers=headers)
@@ -107,25 +112,70 @@ class Portal:
         return answer.status == 200 and answer.json["status"] == "healthy"
 
 
+@dataclasses.dataclass
+class Visitor:
+    """Asks for a page all the time, over one connection or a new one each, and notes what fails."""
+
+    portal: Portal
+    path: str
+    headers: dict[str, str]
+    keep_alive: bool
+    answers: int = 0
+    connections: int = 0
+    failures: list[str] = dataclasses.field(default_factory=list)
+    # How many answers there had been when one failed: failures in a row are one outage.
+    outages: set[int] = dataclasses.field(default_factory=set)
+    #: SHA-256 of every certificate that was served.
+    certificates: set[str] = dataclasses.field(default_factory=set)
+
+    def connect(self) -> http.client.HTTPConnection:
+        connection = self.portal.connect()
+        self.certificates.add(hashlib.sha256(connection.sock.getpeercert(True)).hexdigest())
+        self.connections += 1
+        return connection
+
+    def failed(self, what: object) -> None:
+        self.failures.append(f"{time.strftime('%T')} {what}")
+        self.outages.add(self.answers)
+
+    def run(self, stop: threading.Event) -> None:
+        connection: http.client.HTTPConnection | None = None
+        while not stop.wait(0.02):
+            try:
+                connection = connection or self.connect()
+                connection.request("GET", self.path, headers=self.headers)
+                response = connection.getresponse()
+                response.read()
+                if response.status == 200:
+                    self.answers += 1
+                else:
+                    self.failed(response.status)
+                keep = self.keep_alive and not response.will_close
+            except (OSError, http.client.HTTPException) as error:
+                self.failed(repr(error))
+                keep = False
+            if connection and not keep:
+                connection.close()
+                connection = None
+        if connection:
+            connection.close()
+
+
 class Load:
-    """Two clients that ask without pause, each time with a new connection; what failed is kept."""
+    """Two clients of the portal, at work as long as the context lasts: one keeps its connection, one makes new ones."""
 
     def __init__(self, portal: Portal, path: str, **headers: str) -> None:
-        self.failures: list[str] = []
-        self.count = 0
+        self.kept, self.fresh = (Visitor(portal, path, headers, keep_alive) for keep_alive in (True, False))
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(portal, path, headers)) for _client in range(2)]
+        self._threads = [threading.Thread(target=client.run, args=(self._stop,)) for client in (self.kept, self.fresh)]
 
-    def _run(self, portal: Portal, path: str, headers: dict[str, str]) -> None:
-        while not self._stop.is_set():
-            try:
-                status = portal.request(path, **headers).status
-            except (OSError, http.client.HTTPException) as error:
-                status = repr(error)
-            self.count += 1
-            if status != 200:
-                self.failures.append(f"{time.strftime('%T')} {status}")
-            time.sleep(0.05)
+    @property
+    def failures(self) -> list[str]:
+        return [*self.kept.failures, *self.fresh.failures]
+
+    @property
+    def answers(self) -> int:
+        return self.kept.answers + self.fresh.answers
 
     def __enter__(self) -> Load:
         for thread in self._threads:
@@ -239,6 +289,13 @@ def address_of(host: str) -> str:
     return subprocess.check_output(inspect, text=True).strip()
 
 
+def recap(run: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """How many of a run's tasks on the nuc were ok, changed, failed."""
+    line = re.search(r"^\w*nuc\w* +: (ok=.*)$", run.stdout, re.MULTILINE)
+    assert line, run.stdout[-2000:]
+    return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", line[1])}
+
+
 @functools.cache
 def _environment() -> dict[str, str]:
     return {**os.environ, "FLOWAUDIT_STATE": str(STATE), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
@@ -319,42 +376,56 @@ def browser(
         yield browser
 
 
-@pytest.fixture(scope="session")
-def refuse(playbook: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: t.Any) -> Callable[..., t.Any]:
-    """What a role's preflight says to each of several wrong inputs, all in one run; empty where it refuses nothing."""
+Refuse = Callable[..., list[str]]
 
-    def run(role: str, inputs: list[dict[str, t.Any]]) -> list[str]:
+
+@pytest.fixture(scope="session")
+def refuse(playbook: Callable[..., subprocess.CompletedProcess[str]], tmp_path_factory: t.Any) -> Refuse:
+    """What the playbook site's own checks say to wrong inputs, all in one run; empty where one is refused nothing.
+
+    An input is the role whose check is asked (`compose_project` is the one of the machine's size) and variables; a part
+    of a check can be named (`edge/preflight_certificate`). Further arguments are those of ``playbook``. The run fails
+    the test if a check changes anything on the host.
+    """
+    play, provision = yaml.safe_load((CHECKOUT / "playbooks" / "site.yml").read_text())[:2]
+    imported = "ansible.builtin.import_role"
+    checks = {task[imported]["name"].removeprefix("flowaudit.ops."): task for task in play["tasks"]}
+    roles = {role["role"].removeprefix("flowaudit.ops.") for role in provision["roles"]}
+    assert roles <= checks.keys(), f"site provisions {roles - checks.keys()} unchecked"
+
+    def run(inputs: list[tuple[str, dict[str, t.Any]]], **options: t.Any) -> list[str]:
         directory = tmp_path_factory.mktemp("refuse")
-        attempt = [
-            {
-                "block": [
-                    {
-                        "ansible.builtin.include_role": {"name": f"flowaudit.ops.{role}", "tasks_from": "preflight"},
-                        "vars": variables,
-                    }
-                ],
-                "rescue": [
-                    {
-                        "ansible.builtin.copy": {
-                            "content": "{{ ansible_failed_result.msg }}",
-                            "dest": str(directory / f"{number}.txt"),
-                        },
-                        "delegate_to": "localhost",
-                        "become": False,
-                    }
-                ],
-            }
-            for number, variables in enumerate(inputs)
-        ]
-        play = {
-            "hosts": "nuc",
-            "become": True,
-            "gather_subset": ["!all", "!min", "distribution", "network"],
-            "tasks": attempt,
-        }
-        (directory / "refuse.yml").write_text(yaml.safe_dump([play]))
-        result = playbook(str(directory / "refuse.yml"))
+        tasks = []
+        for number, (check, variables) in enumerate(inputs):
+            role, _slash, part = check.partition("/")
+            included = checks[role][imported] | ({"tasks_from": part} if part else {})
+            tasks.append(
+                {
+                    "block": [
+                        {
+                            "ansible.builtin.include_role": included,
+                            "vars": {**checks[role].get("vars", {}), **variables},
+                        }
+                    ],
+                    "rescue": [
+                        {
+                            "ansible.builtin.copy": {
+                                "content": "{{ ansible_failed_result.msg }}",
+                                "dest": str(directory / f"{number}.txt"),
+                            },
+                            "delegate_to": "localhost",
+                            "become": False,
+                            "changed_when": False,
+                        }
+                    ],
+                }
+            )
+        # One check uses what other roles define, which importing them makes known.
+        known = {"block": play["tasks"], "when": False}
+        (directory / "refuse.yml").write_text(json.dumps([{**play, "tasks": [known, *tasks]}]))
+        result = playbook(str(directory / "refuse.yml"), **options)
         assert result.returncode == 0, result.stdout[-2000:]
+        assert recap(result)["changed"] == 0, re.findall(r"^changed:.*$", result.stdout, re.MULTILINE)
         files = [directory / f"{number}.txt" for number in range(len(inputs))]
         return [" ".join(file.read_text().split()) if file.exists() else "" for file in files]
 

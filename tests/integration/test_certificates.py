@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
-import http.client
 import json
 import re
 import socket
 import ssl
 import subprocess
-import threading
 import time
 import typing as t
 import urllib.request
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from .authority import Authority, Pair, key_pem, new_key, pem
-from .conftest import CHECKOUT, DOMAIN, STATE, Portal, wait_until
+from .conftest import CHECKOUT, DOMAIN, EDGE_ALONE, STATE, Load, Portal, Refuse, recap, wait_until
 
 pytestmark = pytest.mark.certificates
 
@@ -50,80 +46,16 @@ def trust(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
-@dataclasses.dataclass
-class Client:
-    """Asks for the portal all the time, over one connection or a new one each, and notes what fails."""
-
-    port: int
-    trust: Path
-    keep_alive: bool
-    answers: int = 0
-    connections: int = 0
-    failures: list[str] = dataclasses.field(default_factory=list)
-    # How many answers there had been when one failed: failures in a row are one outage.
-    outages: set[int] = dataclasses.field(default_factory=set)
-    fingerprints: set[str] = dataclasses.field(default_factory=set)
-
-    def connect(self) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection(DOMAIN, timeout=10)
-        context = ssl.create_default_context(cafile=str(self.trust))
-        raw = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        tls = context.wrap_socket(raw, server_hostname=DOMAIN)
-        self.fingerprints.add(hashlib.sha256(tls.getpeercert(True) or b"").hexdigest())
-        connection.sock = tls
-        self.connections += 1
-        return connection
-
-    def run(self, stop: threading.Event) -> None:
-        connection: http.client.HTTPConnection | None = None
-        while not stop.is_set():
-            try:
-                connection = connection or self.connect()
-                connection.request("GET", "/")
-                response = connection.getresponse()
-                response.read()
-                self.answers += 1
-                if response.status >= 500:
-                    self.failures.append(f"status {response.status}")
-                if not self.keep_alive or response.will_close:
-                    connection.close()
-                    connection = None
-            except (OSError, http.client.HTTPException) as error:
-                self.failures.append(repr(error))
-                self.outages.add(self.answers)
-                if connection:
-                    connection.close()
-                connection = None
-            stop.wait(0.02)
-        if connection:
-            connection.close()
-
-
 @pytest.fixture
-def load(ports: dict[str, int], trust: Path) -> Callable[[], contextlib.AbstractContextManager[list[Client]]]:
-    @contextlib.contextmanager
-    def run() -> Iterator[list[Client]]:
-        clients = [Client(ports["nuc_443"], trust, keep_alive) for keep_alive in (True, False)]
-        stop = threading.Event()
-        threads = [threading.Thread(target=client.run, args=(stop,)) for client in clients]
-        for thread in threads:
-            thread.start()
-        try:
-            yield clients
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
-
-    return run
+def load(ports: dict[str, int], trust: Path) -> Callable[[], Load]:
+    return lambda: Load(Portal(ports, trust), "/")
 
 
-def unbroken(clients: list[Client]) -> None:
-    kept, fresh = clients
-    assert [*kept.failures, *fresh.failures] == []
-    assert kept.answers > 50 and fresh.answers > 50
-    assert kept.connections == 1, "the connection that was kept open was closed"
-    assert len(fresh.fingerprints) == 2, "the client saw the change of certificate"
+def unbroken(load: Load) -> None:
+    assert load.failures == []
+    assert load.kept.answers > 50 and load.fresh.answers > 50
+    assert load.kept.connections == 1, "the connection that was kept open was closed"
+    assert len(load.fresh.certificates) == 2, "the client saw the change of certificate"
 
 
 @pytest.fixture
@@ -146,7 +78,7 @@ def served(ports: dict[str, int]) -> Callable[[], str]:
 def internal_again(playbook: Playbook, nuc: t.Any, portal: Portal) -> Iterator[None]:
     """Whatever a test made of it, the host ends with its internal CA, healthy."""
     yield
-    run = playbook("flowaudit.ops.site", "--tags", "edge")
+    run = playbook(EDGE_ALONE)
     assert run.returncode == 0, run.stdout[-2000:]
     wait_until(portal.healthy, 60, "the portal is healthy with the internal certificate")
     assert nuc.file(f"{EDGE}/ca.pem").linked_to == "/etc/flowaudit/ca/ca.pem"
@@ -198,14 +130,14 @@ def test_an_internal_certificate_is_renewed_without_a_lost_request(
     nuc: t.Any,
     docker: Callable[..., str],
     served: Callable[[], str],
-    load: Callable[[], contextlib.AbstractContextManager[list[Client]]],
+    load: Callable[[], Load],
 ) -> None:
     before, started = served(), docker("inspect", "--format", "{{.State.StartedAt}}", "flowaudit-edge-traefik-1")
-    with load() as clients:
+    with load() as asked:
         # With more days asked for than any certificate has, today's is one that runs out.
         run = playbook(RENEW, edge_certificate_renew_days=400)
         assert run.returncode == 0, run.stdout[-2000:]
-    unbroken(clients)
+    unbroken(asked)
     assert served() != before
     assert docker("inspect", "--format", "{{.State.StartedAt}}", "flowaudit-edge-traefik-1") == started
     assert re.search(r"Certificate \(internal\) for flowaudit\.localhost: until 20\d\d-.*396 days", said(run))
@@ -229,7 +161,7 @@ def test_a_provided_certificate_is_served_and_its_key_seen_by_nobody(
     playbook: Playbook,
     nuc: t.Any,
     served: Callable[[], str],
-    load: Callable[[], contextlib.AbstractContextManager[list[Client]]],
+    load: Callable[[], Load],
     provided: tuple[Pair, dict[str, str]],
     tmp_path: Path,
     internal_again: None,
@@ -244,10 +176,10 @@ def test_a_provided_certificate_is_served_and_its_key_seen_by_nobody(
     )
     assert "$ANSIBLE_VAULT" in secret.read_text()
     variables = variables | {"edge_certificate_key_file": str(secret)}
-    with load() as clients:
+    with load() as asked:
         run = playbook(RENEW, "--vault-password-file", str(password), "--diff", "-vvv", **variables)
         assert run.returncode == 0, run.stdout[-2000:]
-    unbroken(clients)
+    unbroken(asked)
     assert served() == pair.fingerprint
     body = "".join(key_pem(pair.key).splitlines()[1:-1])
     assert body[:40] not in run.stdout.replace("\\n", "").replace("\n", "")
@@ -350,28 +282,28 @@ def half_an_external_account(authority: Authority, directory: Path) -> dict[str,
 
 def test_wrong_input_is_refused_before_anything_is_touched(
     playbook: Playbook,
+    refuse: Refuse,
     authority: Authority,
     served: Callable[[], str],
     provided: tuple[Pair, dict[str, str]],
     tmp_path: Path,
 ) -> None:
-    """All at once: each run only looks."""
     before = served()
-
-    def refused(case: str) -> str:
-        make, sentence = WRONG[case]
+    inputs: dict[str, dict[str, str]] = {}
+    for case, (make, _sentence) in WRONG.items():
         directory = tmp_path / case.replace(" ", "-")
         directory.mkdir()
-        run = playbook(RENEW, **(provided[1] | make(authority, directory)))
-        problems = []
-        if run.returncode == 0 or not re.search(sentence, said(run)):
-            problems.append(f"not refused with {sentence}:\n{run.stdout[-1500:]}")
-        if "changed=0" not in run.stdout:
-            problems.append("something was touched")
-        return "".join(f"{case}: {problem}\n" for problem in problems)
+        inputs[case] = provided[1] | make(authority, directory)
+    answers = dict(
+        zip(inputs, refuse([("edge/preflight_certificate", variables) for variables in inputs.values()]), strict=True)
+    )
+    assert {case: answer for case, answer in answers.items() if not re.search(WRONG[case][1], answer)} == {}
 
-    with ThreadPoolExecutor(4) as pool:
-        assert "".join(pool.map(refused, WRONG)) == ""
+    # The playbook that only renews asks the same check first.
+    run = playbook(RENEW, **inputs["expired"])
+    assert run.returncode != 0
+    assert re.search(WRONG["expired"][1], said(run)), run.stdout[-1500:]
+    assert recap(run)["changed"] == 0
     assert served() == before
 
 
@@ -524,7 +456,7 @@ def test_what_the_acme_server_refuses_leaves_the_old_certificate(
         "edge_acme_eab_hmac": "b10lLJs8l1GPIzsLP0s6pMt8O0XVGnfTaCeROxQM0BIt2XrJMDHJZBM5NuQmQJQH",
         "edge_acme_wait": 10,
     }
-    run = playbook("flowaudit.ops.site", "--tags", "edge", **stranger)
+    run = playbook(EDGE_ALONE, **stranger)
     assert run.returncode != 0
     assert re.search(
         r"dir\?stranger has issued no certificate for flowaudit\.localhost within 10 s \(.*acme: error: 40\d.*\); "
@@ -541,12 +473,12 @@ def test_acme_by_http_issues_while_the_old_certificate_is_served(
     portal: Portal,
     pebble: Pebble,
     served: Callable[[], str],
-    load: Callable[[], contextlib.AbstractContextManager[list[Client]]],
+    load: Callable[[], Load],
     internal_again: None,
 ) -> None:
     before = served()
-    with load() as clients:
-        run = playbook("flowaudit.ops.site", "--tags", "edge", "--diff", "-vvv", **pebble.variables)
+    with load() as asked:
+        run = playbook(EDGE_ALONE, "--diff", "-vvv", **pebble.variables)
         assert run.returncode == 0, run.stdout[-3000:]
         time.sleep(0.5)
     assert served() != before
@@ -554,7 +486,7 @@ def test_acme_by_http_issues_while_the_old_certificate_is_served(
     assert f"Attempting to validate w/ HTTP: http://{DOMAIN}:80/" in pebble.log
     # Traefik restarts once, for its static configuration. It is up again with the old certificate: waiting for the ACME
     # server and changing over is no second outage.
-    assert len(clients[1].outages) <= 1, clients[1].failures
+    assert len(asked.fresh.outages) <= 1, asked.failures
     # The account's secret is in no output, and in no file that others can read.
     assert EAB["hmac"] not in run.stdout.replace(json.dumps(pebble.variables), "")
     assert nuc.check_output("grep -rl %s /etc/flowaudit /opt/flowaudit || true", EAB["hmac"]) == f"{EDGE}/traefik.yml"
@@ -588,7 +520,7 @@ def test_traefik_renews_by_itself_before_the_end(
     pebble: Pebble,
     trust: Path,
     served: Callable[[], str],
-    load: Callable[[], contextlib.AbstractContextManager[list[Client]]],
+    load: Callable[[], Load],
     internal_again: None,
 ) -> None:
     pebble.start(20 * 60 + 30)
@@ -599,13 +531,13 @@ def test_traefik_renews_by_itself_before_the_end(
         "edge_acme_server": f"https://{pebble.address}:14000/dir?short",
         "edge_acme_certificate_hours": 1,
     }
-    run = playbook("flowaudit.ops.site", "--tags", "edge", **short)
+    run = playbook(EDGE_ALONE, **short)
     assert run.returncode == 0, run.stdout[-3000:]
     before = served()
-    with load() as clients:
+    with load() as asked:
         wait_until(lambda: served() != before, 90, "Traefik has renewed its certificate")
         time.sleep(2)
-    unbroken(clients)
+    unbroken(asked)
     report = playbook(RENEW, **short)
     assert "changed=0" in report.stdout, report.stdout[-2000:]
     assert re.search(r"Certificate \(acme\) for flowaudit\.localhost: until .* 0 days; issued by Pebble", said(report))

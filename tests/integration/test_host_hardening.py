@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from .conftest import Portal, wait_until
+from .conftest import Portal, Refuse, wait_until
 
 pytestmark = pytest.mark.hardening
 
@@ -266,8 +266,7 @@ REFUSED: list[tuple[dict[str, t.Any], str]] = [
 ]
 
 
-def test_bad_input_is_refused_in_one_sentence(refuse: Callable[..., list[str]]) -> None:
-    for (_variables, sentence), message in zip(
-        REFUSED, refuse("host_hardening", [variables for variables, _sentence in REFUSED]), strict=True
-    ):
+def test_bad_input_is_refused_in_one_sentence(refuse: Refuse) -> None:
+    said = refuse([("host_hardening", variables) for variables, _sentence in REFUSED])
+    for (_variables, sentence), message in zip(REFUSED, said, strict=True):
         assert re.search(sentence, message), message

@@ -9,24 +9,18 @@ import re
 import subprocess
 import tarfile
 import typing as t
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from .conftest import CHECKOUT, STATE, Portal, wait_until
+from .conftest import CHECKOUT, EDGE_ALONE, STATE, Portal, Refuse, recap, wait_until
 
 pytestmark = pytest.mark.provisioning
 
 Playbook = Callable[..., "subprocess.CompletedProcess[str]"]
 TLS = "/etc/flowaudit/edge/dynamic/tls.yml"
-
-
-def recap(run: subprocess.CompletedProcess[str]) -> dict[str, int]:
-    line = re.search(r"^demo_nuc +:(.*)$", run.stdout, re.MULTILINE)
-    assert line, run.stdout[-2000:]
-    return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", line[1])}
 
 
 def test_check_mode_predicts_no_change_and_shows_no_secret(playbook: Playbook, secrets: dict[str, str]) -> None:
@@ -49,161 +43,158 @@ def test_a_changed_secret_is_predicted_without_being_shown(playbook: Playbook, s
 def test_a_hand_edited_file_shows_in_the_diff_and_is_repaired(playbook: Playbook, nuc: t.Any) -> None:
     original = nuc.file(TLS).content_string
     nuc.check_output("sed -i 's/VersionTLS12/VersionTLS10/' %s", TLS)
-    prediction = playbook("flowaudit.ops.site", "--check", "--diff", "--tags", "edge")
+    prediction = playbook(EDGE_ALONE, "--check", "--diff")
     assert recap(prediction)["changed"] == 1
     assert re.search(r"^-\s+minVersion: VersionTLS10$", prediction.stdout, re.MULTILINE)
     assert re.search(r"^\+\s+minVersion: VersionTLS12$", prediction.stdout, re.MULTILINE)
     assert "VersionTLS10" in nuc.file(TLS).content_string, "check mode changed the host"
-    assert recap(playbook("flowaudit.ops.site", "--tags", "edge"))["changed"] == 1
+    assert recap(playbook(EDGE_ALONE))["changed"] == 1
     assert nuc.file(TLS).content_string == original
 
 
-# What is wrong → the sentence that says so. Each stops in the first play, which only looks.
-BAD_INPUT: dict[str, tuple[dict[str, t.Any], str]] = {
+# What is wrong → the role whose check says so, and its sentence.
+BAD_INPUT: dict[str, tuple[str, dict[str, t.Any], str]] = {
     "a wrong type": (
+        "edge",
         {"edge_read_timeout": "long"},
         r"edge_read_timeout.*(int|integer)",
     ),
     "an unknown mode": (
-        {"app_release_mode": "festival"},
+        "edge",
         # The inventory takes the edge's mode from it, and the edge is asked first.
+        {"app_release_mode": "festival"},
         r"edge_access_mode.*demo, seminar, production",
     ),
     "an unknown service": (
+        "stack",
         {"stack_service_overrides": {"postgress": {"limits": {"memory": "1G"}}}},
         r"stack_service_overrides names the unknown service 'postgress'; the services are chroma, db, ollama, redis\.",
     ),
     "a memory figure of the store": (
+        "stack",
         {"stack_service_overrides": {"db": {"limits": {"memory": "2Gb"}}}},
         r"'2Gb' is not a memory figure: write a whole number and K, M or G, such as 512M or 2G",
     ),
     "a memory figure of the edge": (
+        "edge",
         {"edge_service_overrides": {"traefik": {"limits": {"memory": "256"}}}},
         r"'256' is not a memory figure",
     ),
     "an image without a digest": (
+        "edge",
         {"edge_images": {"traefik": "docker.io/library/traefik:v3.7"}},
         r"The image 'traefik' is locked as 'docker\.io/library/traefik:v3\.7' without a digest; run the playbook",
     ),
     "a release that is not locked": (
+        "app_release",
         {"app_release_id": "9.9.9"},
         r"The images lock has no release 9\.9\.9; run the playbook flowaudit\.ops\.images",
     ),
     "a missing secret": (
+        "stack",
         {"stack_secrets": {"postgres_password": "only-this-one-is-there"}},
         r"stack_secrets lacks database_password, redis_password; put it into the vault of this inventory",
     ),
     "live-restore in a Swarm": (
+        "docker_engine",
         {"docker_engine_live_restore": True, "docker_engine_swarm": True},
         r"docker_engine_live_restore is on, which Docker refuses in a Swarm; turn one of the two off\.",
     ),
     "an unsupported distribution": (
+        "nuc_host",
         {"_nuc_host_supported": ["Debian 12"]},
         r"demo_nuc runs Debian 13(\.\d+)?, which is not supported; use one of Debian 12\.",
     ),
     "too little disk": (
+        "nuc_host",
         {"nuc_host_minimum_free_disk": "100000G", "nuc_host_data_directory": "/not/there/yet"},
         r"/not/there/yet on demo_nuc has [\d.]+ GB free, but nuc_host_minimum_free_disk asks for 100000G; free or add",
     ),
     "a full disk": (
+        "nuc_host",
         {"nuc_host_disk_floor": "100000G"},
         r"/data on demo_nuc has [\d.]+ GB free, but nuc_host_disk_floor asks for 100000G; free or add",
     ),
     "too little memory": (
+        "compose_project",
         {"compose_project_capacity_reserve": "4000G"},
         r"The machine has [\d.]+ GB of memory, but the services' limits and the reserve come to [\d.]+ GB; lower",
     ),
     "too few processors": (
+        "compose_project",
         {"edge_service_overrides": {"traefik": {"limits": {"cpus": 4096}}}},
         r"edge_services\.traefik may use 4096 processors, but the machine has \d+; lower edge_services",
     ),
-    "an operator who would be locked out": (
-        {"host_access_operators": []},
-        r"ops, as whom Ansible logs in to demo_nuc, would be locked out: it is no operator; give it an entry with keys",
-    ),
-    "a firewall that would lock out": (
-        {"host_hardening_allowed_tcp": [80, 443]},
-        r"The firewall would lock you out of demo_nuc: you come from [\d.]+ to port 22; add the port to host_hardening",
-    ),
     "no domain": (
+        "edge",
         {"edge_domain": "my portal"},
         r'edge_domain or edge_domain_aliases has "my portal", which is no host name; write it like portal',
+    ),
+    "a port that is none": (
+        "edge",
+        {"edge_https_port": "https"},
+        r"edge_https_port.*(int|integer)",
+    ),
+    "a port in use": (
+        "edge",
+        {"edge_http_port": 8081},
+        r"Port 8081 or 443 of demo_nuc is in use: .*python3",
     ),
 }
 
 
-@pytest.mark.parametrize("case", BAD_INPUT)
+@pytest.fixture
+def port_taken(nuc: t.Any) -> Iterator[None]:
+    nuc.check_output("systemd-run --quiet --unit=port-taker python3 -m http.server 8081")
+    wait_until(lambda: ":8081 " in nuc.check_output("ss -Htln"), 20, "somebody listens")
+    yield
+    nuc.run("systemctl stop port-taker")
+
+
+def test_bad_input_is_refused_in_one_sentence(refuse: Refuse, port_taken: None) -> None:
+    said = refuse([(role, variables) for role, variables, _sentence in BAD_INPUT.values()])
+    answers = dict(zip(BAD_INPUT, said, strict=True))
+    assert {case: answer for case, answer in answers.items() if not re.search(BAD_INPUT[case][2], answer)} == {}
+
+
+# The first is a port of the firewall too; the second is refused by the check that comes last.
+@pytest.mark.parametrize("case", ["a port that is none", "too few processors"])
 def test_bad_input_stops_before_anything_is_touched(playbook: Playbook, case: str) -> None:
-    extra_vars, sentence = BAD_INPUT[case]
-    run = playbook("flowaudit.ops.site", **extra_vars)
+    _role, variables, sentence = BAD_INPUT[case]
+    # With the tag of another role: what is wrong is said whatever part of the playbook is asked for.
+    run = playbook("flowaudit.ops.site", "--tags", "nuc_host", **variables)
     assert run.returncode != 0
-    assert re.search(sentence, re.sub(r"\s+", " ", run.stdout)), run.stdout[-3000:]
+    assert re.search(sentence, " ".join(run.stdout.split())), run.stdout[-3000:]
     assert recap(run)["changed"] == 0
     assert "PLAY [Provision the stack]" not in run.stdout
 
 
 @pytest.fixture
-def production(playbook: Playbook, ports: dict[str, int]) -> Playbook:
-    """Run the production inventory as it is shipped, its one machine being the demo's nuc."""
-
-    def run(name: str, **extra_vars: t.Any) -> subprocess.CompletedProcess[str]:
-        key = (STATE / "ssh" / "id_ed25519.pub").read_text().strip()
-        connection = {
-            "ansible_host": "127.0.0.1",
-            "ansible_port": ports["nuc_22"],
-            "ansible_ssh_private_key_file": str(STATE / "ssh" / "id_ed25519"),
-            "ansible_ssh_common_args": f"-o UserKnownHostsFile={STATE}/ssh/known_hosts",
-            "nuc_host_minimum_free_disk": "1G",
-            "host_access_operators": [{"name": "ops", "keys": [key], "sudo": True}],
-        }
-        return playbook(name, inventory=CHECKOUT / "inventories" / "production", **connection, **extra_vars)
-
-    return run
+def production(ports: dict[str, int]) -> dict[str, t.Any]:
+    """The production inventory as it is shipped, its one machine being the demo's nuc."""
+    key = (STATE / "ssh" / "id_ed25519.pub").read_text().strip()
+    return {
+        "inventory": CHECKOUT / "inventories" / "production",
+        "ansible_host": "127.0.0.1",
+        "ansible_port": ports["nuc_22"],
+        "ansible_ssh_private_key_file": str(STATE / "ssh" / "id_ed25519"),
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={STATE}/ssh/known_hosts",
+        "nuc_host_minimum_free_disk": "1G",
+        "host_access_operators": [{"name": "ops", "keys": [key], "sudo": True}],
+    }
 
 
-def test_the_production_inventory_asks_for_its_vault(production: Playbook) -> None:
-    run = production(
-        "flowaudit.ops.site", images_lock=yaml.safe_load((STATE / "images.lock.yml").read_text())["images_lock"]
-    )
-    assert run.returncode != 0
-    assert (
-        "stack_secrets lacks postgres_password, database_password, redis_password; put it into the vault"
-        in " ".join(run.stdout.split())
-    )
-
-
-def test_the_production_inventory_asks_for_its_images(production: Playbook) -> None:
+def test_the_production_inventory_says_what_it_lacks(refuse: Refuse, production: dict[str, t.Any]) -> None:
     vault = {f"vault_{name}_password": f"a-value-for-{name}" for name in ("postgres", "database", "redis")}
-    run = production("flowaudit.ops.site", **vault)
-    assert run.returncode != 0
-    assert "stack_services.db.image is 'postgres', which the images lock does not have" in " ".join(run.stdout.split())
-
-
-@pytest.mark.skipif((os.cpu_count() or 1) >= 8, reason="this machine is as large as a NUC")
-def test_the_production_inventory_refuses_a_machine_smaller_than_its_limits(production: Playbook) -> None:
-    vault = {f"vault_{name}_password": f"a-value-for-{name}" for name in ("postgres", "database", "redis")}
-    lock = yaml.safe_load((STATE / "images.lock.yml").read_text())["images_lock"]
-    # The shipped inventory leaves the identity provider open, which is refused before the size is looked at.
-    run = production("flowaudit.ops.site", images_lock=lock, edge_access_mode="seminar", **vault)
-    assert run.returncode != 0
-    assert re.search(
-        r"stack_services\.ollama may use 8 processors, but the machine has \d+; lower stack_services",
-        " ".join(run.stdout.split()),
+    lock = {"images_lock": yaml.safe_load((STATE / "images.lock.yml").read_text())["images_lock"]}
+    secrets, images, provider, size = refuse(
+        [("stack", lock), ("stack", vault), ("edge", lock), ("compose_project", lock | vault)], **production
     )
-    assert "PLAY [Provision the stack]" not in run.stdout
-
-
-def test_a_port_in_use_is_refused(playbook: Playbook, nuc: t.Any) -> None:
-    nuc.check_output("systemd-run --quiet --unit=port-taker python3 -m http.server 8081")
-    try:
-        run = playbook("flowaudit.ops.site", edge_http_port=8081)
-    finally:
-        nuc.run("systemctl stop port-taker")
-    assert run.returncode != 0
-    assert re.search(r"Port 8081 or 443 of demo_nuc is in use: .*python3", re.sub(r"\s+", " ", run.stdout)), run.stdout[
-        -3000:
-    ]
-    assert "PLAY [Provision the stack]" not in run.stdout
+    assert "stack_secrets lacks postgres_password, database_password, redis_password; put it into the vault" in secrets
+    assert "stack_services.db.image is 'postgres', which the images lock does not have" in images
+    assert "edge_access_mode is production, but edge_oidc_issuer is empty; name your provider's issuer" in provider
+    if (os.cpu_count() or 1) < 8:  # a NUC has as many
+        assert re.search(r"stack_services\.ollama may use 8 processors, but the machine has \d+; lower stack", size)
 
 
 def test_a_model_from_an_archive_arrives_whole(

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ..conftest import address_of
+from ..conftest import EDGE_ALONE, address_of
 from ..oidc import HOST
 from . import probe
 
 
 @pytest.fixture(scope="package")
 def edge(playbook: Callable[..., t.Any], nuc: t.Any) -> Iterator[Callable[..., t.Any]]:
-    """Run the edge's part of site with the probe routed and other settings; the demo's own come back at the end."""
+    """Run the role with the probe routed and other settings; the demo's own come back at the end."""
+    nuc.run(f"docker rm --force {probe.NAME}")  # of a run that was killed
     image = nuc.check_output("docker inspect --format '{{.Config.Image}}' flowaudit-blue-backend-1")
     nuc.check_output(
         f"docker run --detach --name {probe.NAME} --network flowaudit-edge --entrypoint python %s -u -c %s",
@@ -27,11 +28,11 @@ def edge(playbook: Callable[..., t.Any], nuc: t.Any) -> Iterator[Callable[..., t
     always = {**probe.settings(), "edge_hosts": {HOST: address_of("registry")}}
 
     def run(*arguments: str, **extra_vars: t.Any) -> t.Any:
-        return playbook("flowaudit.ops.site", "--tags", "edge", *arguments, **{**always, **extra_vars})
+        return playbook(EDGE_ALONE, *arguments, **{**always, **extra_vars})
 
     first = run()
     assert first.returncode == 0, first.stdout
     yield run
-    result = playbook("flowaudit.ops.site", "--tags", "edge")
+    result = playbook(EDGE_ALONE)
     nuc.run(f"rm -f /etc/flowaudit/edge/dynamic/probe.yml; docker rm --force {probe.NAME}")
     assert result.returncode == 0, result.stdout
