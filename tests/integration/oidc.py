@@ -146,7 +146,9 @@ class IdentityProvider:
 
     def forget_sessions(self) -> None:
         """Sign everyone out at the provider."""
-        self._run("find", "/var/lib/identity-provider", "-type", "f", "-delete")
+        # Where they are, and the copies its processes make of them.
+        sessions = ["/var/lib/identity-provider", "/var/cache/lemonldap-ng/lemonldap-ng-sessions"]
+        self._run("find", *sessions, "-type", "f", "-delete")
 
     # ── Be its client ────────────────────────────────────────────────────────────────────────────────────────────────
     def request(

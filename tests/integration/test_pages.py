@@ -36,11 +36,13 @@ VALUES: dict[str, dict[str, t.Any]] = {
         "edge_operator_name": "Prüfungsamt Musterstadt",
         "edge_operator_contact": "portal@musterstadt.example",
         "edge_maintenance_until": "18:00",
+        "edge_access_mode": "production",
     },
     "hostile": {
         "edge_operator_name": HOSTILE,
         "edge_operator_contact": HOSTILE,
         "edge_maintenance_until": HOSTILE,
+        "edge_access_mode": "production",
         "edge_login_path": '/auth/login?"><script>',
     },
 }
@@ -137,7 +139,7 @@ def page(pages_browser: Browser, request: pytest.FixtureRequest) -> Iterator[Pag
 
 
 def test_no_page_is_missing() -> None:
-    assert PAGES == ["401", "403", "404", "413", "429", "500", "login", "maintenance", "signed_out"]
+    assert PAGES == ["401", "403", "404", "413", "429", "500", "maintenance", "signed_out"]
     assert ANSWERS == ["401", "403", "404", "413", "429", "500", "maintenance"]
 
 
@@ -177,15 +179,14 @@ def test_what_an_operator_writes_is_text(page: Page, site: t.Callable[[str], str
 
 
 def test_links_lead_where_they_should(page: Page, site: t.Callable[[str], str]) -> None:
-    targets = {}
-    for name in PAGES:
-        page.goto(f"{site('plain')}/edge-pages/{name}.html")
-        targets[name] = {link.get_attribute("href") for link in page.locator("main a").all()}
-    assert targets == {name: {"/"} for name in PAGES} | {
-        "401": {"/auth/login"},
-        "login": {"/auth/login"},
-        "maintenance": set(),
-    }
+    targets: dict[tuple[str, str], set[str | None]] = {}
+    for case in ("plain", "told"):
+        for name in PAGES:
+            page.goto(f"{site(case)}/edge-pages/{name}.html")
+            targets[case, name] = {link.get_attribute("href") for link in page.locator("main a").all()}
+    home = {(case, name): {"/"} for case, name in targets}
+    nowhere = {(case, "maintenance"): set() for case in ("plain", "told")}
+    assert targets == home | nowhere | {("told", "401"): {"/auth/login"}}
 
 
 def test_the_limit_and_the_end_of_maintenance_are_told(page: Page, site: t.Callable[[str], str]) -> None:

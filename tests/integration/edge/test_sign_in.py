@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
 from ..browser import axe
-from ..conftest import DOMAIN, Load, Portal
+from ..conftest import DOMAIN, Load, Portal, wait_until
 from ..oidc import ISSUER, IdentityProvider, sign_in
 
 pytestmark = pytest.mark.edge
@@ -24,24 +24,24 @@ def url(ports: dict[str, int]) -> str:
 
 
 @pytest.fixture(scope="module")
-def production(edge: Callable[..., t.Any], identity_provider: IdentityProvider, portal: Portal) -> dict[str, str]:
-    """The edge in production mode; health is asked all the time while it changes."""
+def production(edge: Callable[..., t.Any], identity_provider: IdentityProvider, portal: Portal) -> dict[str, t.Any]:
+    """The edge in production mode, and its variables; health is asked all the time while it changes."""
     given = {
-        "oidc_client_secret": identity_provider.clients["flowaudit"].secret,
-        "oidc_session_key": secrets.token_hex(32),
+        "edge_access_mode": "production",
+        "edge_oidc_issuer": ISSUER,
+        "edge_oidc_client_id": "flowaudit",
+        "edge_oidc_role_claim": "groups",
+        "edge_oidc_ca_bundle": str(identity_provider.ca),
+        "edge_secrets": {
+            "oidc_client_secret": identity_provider.clients["flowaudit"].secret,
+            "oidc_session_key": secrets.token_hex(32),
+        },
     }
     with Load(portal, "/api/health") as load:
-        result = edge(
-            edge_access_mode="production",
-            edge_oidc_issuer=ISSUER,
-            edge_oidc_client_id="flowaudit",
-            edge_oidc_role_claim="groups",
-            edge_oidc_ca_bundle=str(identity_provider.ca),
-            edge_secrets=given,
-        )
+        result = edge(**given)
     assert result.returncode == 0, result.stdout
     assert load.failures == []
-    assert not any(secret in result.stdout for secret in given.values())
+    assert not any(secret in result.stdout for secret in given["edge_secrets"].values())
     return given
 
 
@@ -140,6 +140,22 @@ def test_a_session_outlives_its_first_token(page: Page, identity_provider: Ident
     assert seen(page, url)["x-role"] == "user"
 
 
+def test_whom_the_provider_has_signed_out_passes_no_more(
+    page: Page, identity_provider: IdentityProvider, url: str
+) -> None:
+    identity_provider.configure(token_seconds=5)
+    enter(page, identity_provider, "user", f"{url}/probe/x")
+    time.sleep(7)
+    assert seen(page, url)["x-role"] == "user"
+    identity_provider.forget_sessions()
+    # A renewed token is not renewed again for 30 seconds.
+    time.sleep(32)
+    assert [seen(page, url) for _attempt in range(3)] == [401, 401, 401]
+    page.goto(f"{url}/probe/x")
+    assert page.url.startswith(ISSUER)
+    assert page.locator("#userfield").is_visible()
+
+
 @pytest.mark.parametrize("claims", [
     {"aud": ["other"]},
     {"iss": "https://elsewhere.example"},
@@ -171,8 +187,40 @@ def test_without_a_role_nobody_passes(page: Page, identity_provider: IdentityPro
     assert seen(page, url) == 403
 
 
-def test_the_secrets_are_in_no_output(production: dict[str, str], nuc: t.Any) -> None:
+def test_the_secrets_are_in_no_output(production: dict[str, t.Any], nuc: t.Any) -> None:
     inspected = nuc.check_output("docker inspect flowaudit-edge-auth-1; docker logs flowaudit-edge-auth-1 2>&1")
     configured = nuc.check_output("cat /etc/flowaudit/edge/auth/httpd.conf /etc/flowaudit/edge/dynamic/*.yml")
-    for secret in production.values():
+    for secret in production["edge_secrets"].values():
         assert secret not in inspected + configured
+
+
+# ── What ends, and what stays ────────────────────────────────────────────────────────────────────────────────────────
+def test_a_session_survives_a_restart_and_no_new_key(
+    page: Page,
+    identity_provider: IdentityProvider,
+    url: str,
+    docker: Callable[..., str],
+    edge: Callable[..., t.Any],
+    production: dict[str, t.Any],
+) -> None:
+    enter(page, identity_provider, "trainer", f"{url}/probe/x")
+    docker("restart", "flowaudit-edge-auth-1")
+    wait_until(lambda: seen(page, url) not in (500, 502, 503), 30, "the authentication is back")
+    assert seen(page, url)["x-role"] == "trainer"
+
+    changed = {**production["edge_secrets"], "oidc_session_key": secrets.token_hex(32)}
+    result = edge(**{**production, "edge_secrets": changed})
+    assert result.returncode == 0, result.stdout
+    assert seen(page, url) == 401
+
+
+def test_without_a_provider_nothing_of_it_stays(edge: Callable[..., t.Any], production: t.Any, nuc: t.Any) -> None:
+    files = "find /etc/flowaudit/edge/auth/secrets /etc/flowaudit/edge/auth/oidc-ca.pem -type f"
+    assert len(nuc.check_output(files).split()) == 3
+    # The removal is predicted, done, and then no change any more.
+    for arguments, removed, left in (("--check",), 3, 3), ((), 3, 0), (("--check",), 0, 0):
+        result = edge(*arguments)
+        assert result.returncode == 0, result.stdout
+        told = result.stdout.split("TASK [flowaudit.ops.edge : Remove what was of the identity provider]")[1]
+        assert told.split("TASK [")[0].count("changed: ") == removed
+        assert len(nuc.run(files).stdout.split()) == left
