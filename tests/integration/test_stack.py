@@ -85,6 +85,14 @@ def test_the_kernel_holds_the_memory_limit(nuc: t.Any) -> None:
     assert int(figure) == 512 * 1024**2
 
 
+def test_the_directories_the_services_share_are_roots(nuc: t.Any) -> None:
+    for path in ("/data", "/etc/flowaudit", "/var/lib/flowaudit", "/var/lib/flowaudit/edge", "/var/log/flowaudit"):
+        directory = nuc.file(path)
+        assert (directory.user, directory.group, directory.mode) == ("root", "root", 0o755), path
+    sockets = nuc.file("/var/lib/flowaudit/sockets/postgresql")
+    assert (sockets.uid, sockets.mode) == (70010, 0o700)
+
+
 def test_no_container_has_more_rights_than_it_needs(containers: dict[str, t.Any]) -> None:
     for name, details in containers.items():
         host_config = details["HostConfig"]
