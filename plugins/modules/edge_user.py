@@ -70,13 +70,18 @@ options:
       - Directory of the files C(passwords), C(roles) and C(tokens), which the role P(flowaudit.ops.edge#role) makes.
     type: path
     default: /etc/flowaudit/edge/auth/users
+extends_documentation_fragment:
+  - flowaudit.ops.attributes
 attributes:
   check_mode:
     support: full
-    description: Says what would change; makes no token.
+    details: Makes no token.
   diff_mode:
     support: full
-    description: Shows the user's role, and whether there is a password and a token, but no hash.
+    details: Shows the user's role, and whether there is a password and a token, but no hash.
+  idempotent:
+    support: partial
+    details: With O(token=new) each run makes a new token.
 notes:
   - The returned token is a secret. A task that makes one needs C(no_log=true), or it stands in the output and in every
     log a callback writes. Write it where it is to be, such as a file with mode 0600, with C(no_log=true) there too.

@@ -18,13 +18,9 @@ options:
       - Directory of the files C(passwords), C(roles) and C(tokens), which the role P(flowaudit.ops.edge#role) makes.
     type: path
     default: /etc/flowaudit/edge/auth/users
-attributes:
-  check_mode:
-    support: full
-    description: Reads only, so check mode does the same.
-  diff_mode:
-    support: none
-    description: Changes nothing.
+extends_documentation_fragment:
+  - flowaudit.ops.attributes
+  - flowaudit.ops.attributes.reads
 seealso:
   - module: flowaudit.ops.edge_user
 """

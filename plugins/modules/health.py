@@ -57,13 +57,9 @@ options:
       - Seconds of silence, above V(0), after which an attempt is given up as V(unreachable).
     type: float
     default: 10
-attributes:
-  check_mode:
-    support: full
-    description: Reads only, so check mode does the same.
-  diff_mode:
-    support: none
-    description: Changes nothing.
+extends_documentation_fragment:
+  - flowaudit.ops.attributes
+  - flowaudit.ops.attributes.reads
 """
 
 EXAMPLES = r"""

@@ -36,13 +36,9 @@ options:
       - Seconds of silence, above V(0), after which the provider is given up.
     type: float
     default: 10
-attributes:
-  check_mode:
-    support: full
-    description: Reads only, so check mode does the same.
-  diff_mode:
-    support: none
-    description: Changes nothing.
+extends_documentation_fragment:
+  - flowaudit.ops.attributes
+  - flowaudit.ops.attributes.reads
 """
 
 EXAMPLES = r"""

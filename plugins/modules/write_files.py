@@ -41,13 +41,17 @@ options:
         description:
           - Command that must succeed before the file is replaced, with C(%s) for the new one.
         type: str
+extends_documentation_fragment:
+  - flowaudit.ops.attributes
 attributes:
   check_mode:
     support: full
-    description: Says what would change; validation needs the new file and is left out.
+    details: Validation needs the new file and is left out.
   diff_mode:
     support: full
-    description: Shows each file that differs.
+    details: Shows each file that differs.
+  idempotent:
+    support: full
 """
 
 EXAMPLES = r"""
