@@ -55,7 +55,7 @@ lint: venv ## ansible-lint, yamllint, ruff, mypy, shellcheck, hadolint
 	ruff check . && ruff format --check .
 	mypy
 	yamllint --strict .
-	shellcheck .ci/run tests/demo/run tests/sanity/run tests/benchmark/demo tests/benchmark/edge tests/benchmark/lynis roles/host_access/files/flowaudit-unproved roles/platform_images/files/auth/auth-*
+	shellcheck .ci/run tests/demo/run tests/sanity/run tests/benchmark/demo tests/benchmark/lynis roles/host_access/files/flowaudit-unproved roles/platform_images/files/auth/auth-*
 	hadolint $$(git ls-files -co --exclude-standard '*Dockerfile')
 	ansible-lint --offline --profile production
 
@@ -78,8 +78,8 @@ faults: venv ## Long campaigns against the demo's hosts: what takes longer than 
 
 # ── Figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 .PHONY: bench-edge
-bench-edge: venv ## What the edge costs, beside the page asked directly; needs the demo
-	FLOWAUDIT_STATE=$(STATE)/demo tests/benchmark/edge
+bench-edge: venv ## What the edge costs, beside the application asked directly; needs the demo (docs/figures.md)
+	FLOWAUDIT_STATE=$(STATE)/demo pytest tests/integration/edge -m benchmark
 
 .PHONY: bench-demo
 bench-demo: venv ## How long the demo takes from nothing, again, and an idempotent run (docs/figures.md)
