@@ -491,8 +491,9 @@ def test_acme_by_http_issues_while_the_old_certificate_is_served(
     assert EAB["hmac"] not in run.stdout.replace(json.dumps(pebble.variables), "")
     assert nuc.check_output("grep -rl %s /etc/flowaudit /opt/flowaudit || true", EAB["hmac"]) == f"{EDGE}/traefik.yml"
     assert nuc.file(f"{EDGE}/traefik.yml").mode == 0o400
-    storage = nuc.file(nuc.check_output("ls -d %s/acme/*.json", EDGE))
-    assert (storage.mode, storage.uid) == (0o600, 70080)
+    # One file for each server that was asked.
+    for storage in nuc.check_output("ls -d %s/acme/*.json", EDGE).split():
+        assert (nuc.file(storage).mode, nuc.file(storage).uid) == (0o600, 70080)
     assert nuc.check_output("ls %s/certificates", EDGE) == "", "the pair before it is still there"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import os
@@ -10,7 +11,6 @@ import subprocess
 import tarfile
 import typing as t
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import yaml
@@ -197,41 +197,19 @@ def test_the_production_inventory_says_what_it_lacks(refuse: Refuse, production:
         assert re.search(r"stack_services\.ollama may use 8 processors, but the machine has \d+; lower stack", size)
 
 
-def test_a_model_from_an_archive_arrives_whole(
-    playbook: Playbook, docker: Callable[..., str], nuc: t.Any, tmp_path: Path
-) -> None:
-    # A real manifest under another name: that of the model the demo has.
-    manifest = nuc.file("/data/ollama/models/manifests/registry.ollama.ai/library/llama3.1/8b-instruct-q4").content
-    archive = tmp_path / "model.tar.gz"
-    with tarfile.open(archive, "w:gz") as tar:
-        for name, content in (
-            ("manifests/registry.ollama.ai/library/carried/1", manifest),
-            ("blobs/sha256-0", b"weights"),
-        ):
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-    try:
-        run = playbook(
-            "flowaudit.ops.site",
-            "--tags",
-            "stack",
-            stack_model="carried:1",
-            stack_model_source="archive",
-            stack_model_archive=str(archive),
-        )
-        assert run.returncode == 0, run.stdout[-2000:]
-        assert "carried:1" in docker("exec", "flowaudit-ollama-1", "ollama", "list")
-        assert not nuc.file("/data/ollama/incoming").exists
-    finally:
-        nuc.check_output(
-            "rm -rf /data/ollama/models/manifests/registry.ollama.ai/library/carried /data/ollama/models/blobs/sha256-0"
-        )
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A run with new secrets and with a model from an archive, and what there was before it."""
+
+    output: str
+    old: dict[str, str]
+    document: str
 
 
-def test_changed_secrets_arrive_everywhere_in_one_run(
-    playbook: Playbook, portal: Portal, docker: Callable[..., str]
-) -> None:
+@pytest.fixture(scope="module")
+def change(
+    playbook: Playbook, nuc: t.Any, portal: Portal, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Change]:
     document = portal.upload("before-rotation.txt", b"Written with the old passwords.").json["id"]
     wait_until(
         lambda: portal.get(f"/api/documents/{document}").json["status"] == "done", 60, "the document is processed"
@@ -240,13 +218,40 @@ def test_changed_secrets_arrive_everywhere_in_one_run(
     for name, value in old.items():
         (STATE / "secrets" / name).write_text(value[::-1] + "\n")
 
-    run = playbook("flowaudit.ops.site", "--tags", "stack,app_release", "--diff", "-v")
+    # A real manifest under another name: that of the model the demo has.
+    manifest = nuc.file("/data/ollama/models/manifests/registry.ollama.ai/library/llama3.1/8b-instruct-q4").content
+    archive = tmp_path_factory.mktemp("model") / "model.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, content in (
+            ("manifests/registry.ollama.ai/library/carried/1", manifest),
+            ("blobs/sha256-0", b"weights"),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    model = {"stack_model": "carried:1", "stack_model_source": "archive", "stack_model_archive": str(archive)}
+    run = playbook("flowaudit.ops.site", "--tags", "stack,app_release", "--diff", "-v", **model)
     assert run.returncode == 0, run.stdout[-2000:]
-    assert not [value for value in old.values() if value in run.stdout or value[::-1] in run.stdout]
+    yield Change(run.stdout, old, document)
+    nuc.check_output(
+        "rm -rf /data/ollama/models/manifests/registry.ollama.ai/library/carried /data/ollama/models/blobs/sha256-0"
+    )
 
+
+def test_a_model_from_an_archive_arrives_whole(change: Change, docker: Callable[..., str], nuc: t.Any) -> None:
+    assert "carried:1" in docker("exec", "flowaudit-ollama-1", "ollama", "list")
+    assert not nuc.file("/data/ollama/incoming").exists
+
+
+def test_changed_secrets_arrive_everywhere_in_one_run(
+    change: Change, portal: Portal, docker: Callable[..., str]
+) -> None:
+    told = [value for old in change.old.values() for value in (old, old[::-1]) if value in change.output]
+    assert told == []
     wait_until(portal.healthy, 60, "the portal is healthy with the new passwords")
-    assert portal.get(f"/api/documents/{document}").json["status"] == "done"
+    assert portal.get(f"/api/documents/{change.document}").json["status"] == "done"
     # Read where Redis reads it; a password on a command line would be in the nuc's journal.
     access = docker("exec", "flowaudit-redis-1", "cat", "/run/secrets/users.acl")
-    assert hashlib.sha256(old["redis_password"][::-1].encode()).hexdigest() in access
-    assert hashlib.sha256(old["redis_password"].encode()).hexdigest() not in access
+    old = change.old["redis_password"]
+    assert hashlib.sha256(old[::-1].encode()).hexdigest() in access
+    assert hashlib.sha256(old.encode()).hexdigest() not in access
