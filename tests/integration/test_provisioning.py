@@ -19,7 +19,7 @@ from .conftest import CHECKOUT, EDGE_ALONE, STATE, Portal, Refuse, recap, wait_u
 
 pytestmark = pytest.mark.provisioning
 
-Playbook = Callable[..., "subprocess.CompletedProcess[str]"]
+Playbook = Callable[..., subprocess.CompletedProcess[str]]
 TLS = "/etc/flowaudit/edge/dynamic/tls.yml"
 
 
