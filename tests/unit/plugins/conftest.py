@@ -78,7 +78,7 @@ class Guard:
     def _violation(self, event: str, arguments: tuple[t.Any, ...]) -> str | None:
         if event in _PROCESSES:
             return f"start a process ({event} {arguments[0]!r})"
-        if event in _CONNECTIONS and not self._is_loopback(arguments[1]):
+        if event in _CONNECTIONS and not self._is_near(arguments[1]):
             return f"reach {arguments[1]!r} ({event})"
         if event in _LOOKUPS and not self._is_loopback((arguments[0],)):
             return f"look up {arguments[0]!r}"
@@ -87,6 +87,10 @@ class Guard:
         if event in _CHANGES and not all(self._is_own(path) for path in arguments[: _CHANGES[event]]):
             return f"change {arguments[0]!r} ({event})"
         return None
+
+    def _is_near(self, address: t.Any) -> bool:
+        # A socket in the file system is a file like others.
+        return self._is_own(address) if isinstance(address, str | bytes) else self._is_loopback(address)
 
     @staticmethod
     def _is_loopback(address: t.Any) -> bool:

@@ -24,11 +24,17 @@ def _send() -> None:
         sock.sendto(b"", ("192.0.2.1", 80))
 
 
+def _listen(path: pathlib.Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+
+
 FORBIDDEN: dict[str, t.Callable[[pathlib.Path], t.Any]] = {
     "start a process": lambda outside: subprocess.run(["/bin/true"], check=False),
     "run a shell": lambda outside: os.system("true"),
     "reach another machine": lambda outside: _connect(),
     "send to another machine": lambda outside: _send(),
+    "make a socket": lambda outside: _listen(outside / "socket"),
     "look up a name": lambda outside: socket.getaddrinfo("portal.example.org", 443),
     "write a file": lambda outside: (outside / "file").write_text(""),
     "open a file for writing": lambda outside: os.open(outside / "file", os.O_WRONLY | os.O_CREAT),
@@ -72,6 +78,7 @@ def test_what_is_done_in_a_thread_is_remembered(guard: t.Any, tmp_path: pathlib.
 def test_tmp_path_and_loopback_are_allowed(guard: t.Any, tmp_path: pathlib.Path) -> None:
     (tmp_path / "directory").mkdir()
     (tmp_path / "directory" / "file").write_text("text")
+    _listen(tmp_path / "socket")
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
         pass
     assert guard.violations == []
