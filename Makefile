@@ -48,14 +48,14 @@ clean: venv ## Remove the demo's and the tests' hosts; Docker and its images sta
 
 # ── Tests ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 .PHONY: test
-test: lint sanity unit molecule ## Everything CI runs
+test: lint sanity unit trail molecule ## Everything CI runs
 
 .PHONY: lint
 lint: venv ## ansible-lint, yamllint, ruff, mypy, shellcheck, hadolint
 	ruff check . && ruff format --check .
 	mypy
 	yamllint --strict .
-	shellcheck .ci/run tests/demo/run tests/sanity/run tests/benchmark/demo tests/benchmark/lynis roles/host_access/files/flowaudit-unproved roles/platform_images/files/auth/auth-*
+	shellcheck .ci/run tests/demo/run tests/sanity/run tests/trail/requires tests/benchmark/demo tests/benchmark/lynis roles/host_access/files/flowaudit-unproved roles/platform_images/files/auth/auth-*
 	hadolint $$(git ls-files -co --exclude-standard '*Dockerfile')
 	ansible-lint --offline --profile production
 
@@ -68,18 +68,34 @@ unit: venv ## Unit tests of the plugins and of the reference app
 	pytest tests/unit --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 	cd tests/app && pytest tests
 
+.PHONY: trail
+trail: venv ## The trail: real runs, kills, canaries, PostgreSQL, rsyslog, a time-stamping authority; needs no Docker
+	tests/trail/requires
+	pytest tests/trail
+
 .PHONY: molecule
 molecule: venv ## The main job on fresh hosts, looked at and broken
 	molecule test --all
 
 .PHONY: faults
-faults: venv ## Long campaigns against the demo's hosts: what takes longer than CI has time for
+faults: faults-trail venv ## Long campaigns against the demo's hosts: what takes longer than CI has time for
 	FLOWAUDIT_STATE=$(STATE)/demo pytest tests/integration -m campaign
+
+.PHONY: faults-trail
+faults-trail: venv ## 10,000 mutations of a log, 200 killed runs, a minute without PostgreSQL
+	tests/trail/requires
+	pytest tests/trail -m campaign
 
 # ── Figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 .PHONY: bench-edge
 bench-edge: venv ## What the edge costs, beside the application asked directly; needs the demo (docs/figures.md)
 	FLOWAUDIT_STATE=$(STATE)/demo pytest tests/integration/edge -m benchmark
+
+.PHONY: bench-trail
+bench-trail: venv ## What recording costs a run, beside no recording and beside ARA; half an hour (docs/figures.md)
+	tests/trail/requires
+	python tests/benchmark/trail_core.py
+	python tests/benchmark/trail_runs.py
 
 .PHONY: bench-demo
 bench-demo: venv ## How long the demo takes from nothing, again, and an idempotent run (docs/figures.md)
