@@ -70,7 +70,7 @@ class Control:
         environment = self.environment | more.pop("env", {})
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "cwd": self.directory} | more
         # Whoever runs the tests (nohup) may have SIGHUP ignored, which would be inherited.
-        options["preexec_fn"] = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
         return subprocess.Popen(self.command(*words, tool=tool), env=environment, **options)
 
     def run(

@@ -148,7 +148,8 @@ def test_it_is_stopped_when_nobody_can_be_told(control: Control) -> None:
     process = control.start(control.playbook(TOUCH))
     assert process.stdout
     process.stdout.close()  # as with `| head`
-    assert process.wait(60) == 1 and touched(control) == []
+    # 120 is Python's own word for an output that could not be flushed at its end.
+    assert process.wait(60) in (1, 120) and touched(control) == []
 
 
 def no_more_bytes() -> None:
