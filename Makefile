@@ -55,7 +55,7 @@ lint: venv ## ansible-lint, yamllint, ruff, mypy, shellcheck, hadolint
 	ruff check . && ruff format --check .
 	mypy
 	yamllint --strict .
-	shellcheck .ci/run tests/demo/run tests/sanity/run tests/trail/requires tests/benchmark/demo tests/benchmark/lynis roles/host_access/files/flowaudit-unproved roles/platform_images/files/auth/auth-*
+	shellcheck .ci/run tests/demo/run tests/sanity/run tests/packages tests/benchmark/demo tests/benchmark/lynis roles/host_access/files/flowaudit-unproved roles/platform_images/files/auth/auth-*
 	hadolint $$(git ls-files -co --exclude-standard '*Dockerfile')
 	ansible-lint --offline --profile production
 
@@ -70,7 +70,7 @@ unit: venv ## Unit tests of the plugins and of the reference app
 
 .PHONY: trail
 trail: venv ## The trail: real runs, kills, canaries, PostgreSQL, rsyslog, a time-stamping authority; needs no Docker
-	tests/trail/requires
+	tests/packages git jq openssl postgresql rsyslog rsyslog-gnutls rsyslog-openssl
 	pytest tests/trail
 
 .PHONY: molecule
@@ -83,7 +83,7 @@ faults: faults-trail venv ## Long campaigns against the demo's hosts: what takes
 
 .PHONY: faults-trail
 faults-trail: venv ## 10,000 mutations of a log, 200 killed runs, a minute without PostgreSQL
-	tests/trail/requires
+	tests/packages git jq openssl postgresql rsyslog rsyslog-gnutls rsyslog-openssl
 	pytest tests/trail -m campaign
 
 # ── Figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -93,7 +93,7 @@ bench-edge: venv ## What the edge costs, beside the application asked directly; 
 
 .PHONY: bench-trail
 bench-trail: venv ## What recording costs a run, beside no recording and beside ARA; half an hour (docs/figures.md)
-	tests/trail/requires
+	tests/packages git jq openssl postgresql rsyslog rsyslog-gnutls rsyslog-openssl
 	python tests/benchmark/trail_core.py
 	python tests/benchmark/trail_runs.py
 

@@ -201,6 +201,7 @@ from ansible.release import __version__ as ansible_version
 from ansible.utils.vars import load_extra_vars
 from ansible.vars.plugins import get_vars_from_inventory_sources
 
+from ..module_utils.change import authorization
 from ..module_utils.errors import FlowauditError
 from ..module_utils.trail import anchors, entry, events, provenance, publish, redact
 from ..module_utils.trail.recorder import Recorder, Settings
@@ -495,7 +496,7 @@ class CallbackModule(CallbackBase):
             change_id = ""
         try:
             fields["repositories"] = repositories.answers()
-            closed = self._recorder().begin(fields, change_id)
+            closed = self._recorder().begin(fields, change_id, authorization.granted())
         except FlowauditError as error:
             # The inventory may have chosen to go on, which is known when the play starts.
             _Process.failure = str(error)

@@ -39,21 +39,18 @@ _raw:
 
 import typing as t
 
-from ansible import constants
 from ansible.errors import AnsibleError
-from ansible.plugins.loader import callback_loader
 from ansible.plugins.lookup import LookupBase
+
+from ..module_utils.errors import FlowauditError
+from ..plugin_utils import trail_settings
 
 
 class LookupModule(LookupBase):
     """Reads the settings of a plugin that need not be enabled."""
 
     def run(self, terms: t.Any, variables: t.Any = None, **kwargs: t.Any) -> list[t.Any]:
-        # Loading it makes its settings known, under a name that only the plugin itself has.
-        plugin = callback_loader.get("flowaudit.ops.trail", class_only=True)
-        name = plugin._load_name
-        known = constants.config.get_configuration_definitions("callback", name)
-        unknown = sorted(set(terms) - set(known))
-        if unknown:
-            raise AnsibleError(f"The trail has no setting {unknown[0]}; it has {', '.join(sorted(known))}.")
-        return [constants.config.get_config_value(term, plugin_type="callback", plugin_name=name) for term in terms]
+        try:
+            return [trail_settings.setting(term) for term in terms]
+        except FlowauditError as error:
+            raise AnsibleError(str(error)) from error

@@ -157,7 +157,7 @@ def postgresql(work: pathlib.Path) -> t.Iterator[str]:
     """A PostgreSQL of its own with the trail's schema; the connection string of a writer."""
     programs = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))
     if not programs:
-        sys.exit("No PostgreSQL here: run tests/trail/requires.")
+        sys.exit("No PostgreSQL here: run tests/packages postgresql.")
     place = work / "postgresql"
     place.mkdir()
     user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name

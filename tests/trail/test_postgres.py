@@ -132,7 +132,7 @@ def running(port: int = 5432, address: str = "") -> t.Iterator[Server]:
         pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]), reverse=True
     )
     if not found:
-        pytest.fail("PostgreSQL is not installed; tests/trail/requires installs it.")
+        pytest.fail("PostgreSQL is not installed; tests/packages postgresql installs it.")
     # A socket's path has at most 107 bytes.
     directory = pathlib.Path(tempfile.mkdtemp(prefix="flowaudit-pg-", dir="/tmp"))
     made = Server(directory, found[0].parent, "postgres" if os.geteuid() == 0 else None, port, address)

@@ -31,7 +31,10 @@ _PRINCIPAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,127}")
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}")
 _PLAYBOOK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,254}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_TREE = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,99})=(.{1,4000})")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,99}")
+# What decides where a connection goes, and what Ansible itself makes, is said by the inventory and nobody else.
+_RESERVED = re.compile(r"ansible_.*|inventory_.*|group_names|groups|hostvars|play_hosts|role_.*|delegated_vars|omit")
 
 
 class Kind(enum.StrEnum):
@@ -97,10 +100,18 @@ def after(states: Iterable[State]) -> State:
 
 @dataclasses.dataclass(frozen=True)
 class Scope:
-    """What a change is about: hosts by name, playbooks as they are written on the command line."""
+    """What a change is about.
+
+    ``playbooks`` are written as on the command line: ``flowaudit.ops.site``, a path in the inventory's repository, or
+    ``ansible`` and ``ansible-console`` for these commands. ``variables`` are the extra-vars it runs with, each as
+    ``name=<canonical JSON>``: extra-vars override everything, so what was not approved is not taken.
+    """
 
     hosts: tuple[str, ...]
     playbooks: tuple[str, ...]
+    variables: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    skip_tags: tuple[str, ...] = ()
 
     def outside(self, hosts: Iterable[str]) -> list[str]:
         """Those of the hosts that are not in it."""
@@ -109,7 +120,7 @@ class Scope:
 
 @dataclasses.dataclass(frozen=True)
 class Code:
-    """What runs: the inventory repository without ``changes/`` (its Git tree), and the collection."""
+    """What runs: the inventory's repository without its changes, and the collection (``tree.digest``)."""
 
     tree: str
     collection: str
@@ -252,8 +263,8 @@ def _text(name: str, value: t.Any, longest: int) -> str:
     return value.strip()
 
 
-def _matching(name: str, value: t.Any, pattern: re.Pattern[str]) -> str:
-    if not isinstance(value, str) or not pattern.fullmatch(value) or ".." in value:
+def _matching(name: str, value: t.Any, pattern: re.Pattern[str], paths: bool = False) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value) or (".." in value and not paths):
         raise FlowauditError(f"{name} is {str(value)[:80]!r}, which is not of the form {pattern.pattern}.")
     return value
 
@@ -262,10 +273,10 @@ def _optional(name: str, value: t.Any, pattern: re.Pattern[str]) -> str:
     return "" if value == "" else _matching(name, value, pattern)
 
 
-def _list(name: str, value: t.Any, pattern: re.Pattern[str]) -> tuple[str, ...]:
+def _list(name: str, value: t.Any, pattern: re.Pattern[str], paths: bool = False) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise FlowauditError(f"{name} is a list.")
-    items = tuple(_matching(name, item, pattern) for item in value)
+    items = tuple(_matching(name, item, pattern, paths) for item in value)
     if list(items) != sorted(set(items)):
         raise FlowauditError(f"{name} is sorted, and has everything once.")
     return items
@@ -287,9 +298,37 @@ def _one_of(choices: type[_Choice], name: str, value: t.Any) -> _Choice:
         raise FlowauditError(f"{name} is one of {', '.join(choices)}, not {str(value)[:80]!r}.") from None
 
 
+def variables_of(values: Mapping[str, t.Any]) -> tuple[str, ...]:
+    """Extra-vars as a scope has them, without ``change_id``, which only names the change.
+
+    Raises:
+        FlowauditError: one is of a kind that cannot be compared (a float, an undefined template).
+    """
+    given = sorted((str(name), value) for name, value in values.items() if name != "change_id")
+    found = []
+    for name, value in given:
+        try:
+            found.append(f"{name}={canonical.encode({'': value})[4:-1].decode()}")
+        except FlowauditError as error:
+            raise FlowauditError(f"The extra variable {name} cannot be part of a change: {error}") from error
+    return tuple(found)
+
+
 def _scope(value: t.Any) -> Scope:
-    given = _mapping("scope", value, {"hosts", "playbooks"})
-    scope = Scope(_list("hosts", given["hosts"], _HOST), _list("playbooks", given["playbooks"], _PLAYBOOK))
+    given = _mapping("scope", value, {field.name for field in dataclasses.fields(Scope)})
+    scope = Scope(
+        _list("hosts", given["hosts"], _HOST),
+        _list("playbooks", given["playbooks"], _PLAYBOOK),
+        _list("variables", given["variables"], _VARIABLE, paths=True),
+        _list("tags", given["tags"], _TAG),
+        _list("skip_tags", given["skip_tags"], _TAG),
+    )
+    names = [variable.partition("=")[0] for variable in scope.variables]
+    reserved = [name for name in names if _RESERVED.fullmatch(name)]
+    if reserved:
+        raise FlowauditError(f"The variable {reserved[0]} is the inventory's to set, not a change's.")
+    if len(set(names)) < len(names):
+        raise FlowauditError("The scope of a change gives each variable once.")
     if not scope.hosts or not scope.playbooks:
         raise FlowauditError("The scope of a change has at least one host and one playbook.")
     return scope
@@ -298,7 +337,7 @@ def _scope(value: t.Any) -> Scope:
 def _code(value: t.Any) -> Code:
     given = _mapping("code", value, {"tree", "collection", "collection_digest"})
     return Code(
-        _matching("tree", given["tree"], _TREE),
+        _matching("tree", given["tree"], _DIGEST),
         _matching("collection", given["collection"], _NAME),
         _matching("collection_digest", given["collection_digest"], _DIGEST),
     )

@@ -19,6 +19,8 @@ from . import window
 from .model import Change, Code, Kind, Risk, State, check_principal
 
 _DAY = datetime.timedelta(days=1)
+_MINUTE = datetime.timedelta(minutes=1)
+_TAKEN_BACK_TO = "release_id"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Policy:
     staging_age: datetime.timedelta = 14 * _DAY
     review_within: datetime.timedelta = 5 * _DAY  # of an emergency change, from its end
     standard: frozenset[str] = frozenset()  # playbooks that standard changes may name
+    default_duration: datetime.timedelta = 60 * _MINUTE  # of what does not say how long it may take (max_duration)
+    environment: frozenset[str] = frozenset()  # variables of Ansible's that an operator may set besides
 
     def rule(self, change: Change) -> Rule:
         """Who has to approve a change."""
@@ -54,7 +58,6 @@ class Approval:
 
     principal: str
     key: str  # fingerprint
-    at: datetime.datetime
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +90,9 @@ class Question:
     last_entry_at: datetime.datetime | None = None  # of the trail
     overdue: tuple[str, ...] = ()  # emergency changes whose review is overdue
     digests: tuple[str, ...] = ()  # of the release that is asked for
+    variables: tuple[str, ...] = ()  # extra-vars, as in ``Scope``
+    tags: tuple[str, ...] = ()
+    skip_tags: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +112,7 @@ def refusals(policy: Policy, change: Change, question: Question) -> list[Refusal
     return [
         *_identity(change, question),
         *_life(policy, change, question),
-        *_approvals(policy, change, question),
+        *lacking(policy, change, question.approvals),
         *_what(policy, change, question),
         *_when(policy, change, question),
         *_staging(policy, change, question),
@@ -164,35 +170,42 @@ def _life(policy: Policy, change: Change, question: Question) -> Iterator[Refusa
         )
 
 
-def _approvals(policy: Policy, change: Change, question: Question) -> Iterator[Refusal]:
+def lacking(policy: Policy, change: Change, approvals: Sequence[Approval]) -> list[Refusal]:
+    """What a change's approvals lack; it is approved when the list is empty."""
     rule = policy.rule(change)
-    counted = counting(change, question.approvals, question.now)
+    counted = counting(change, approvals)
+    found = []
     missing = rule.count - len(counted)
     if missing > 0:
         needed = "One more person has" if missing == 1 else f"{missing} more persons have"
-        yield Refusal(
-            "approvals",
-            f"{change.id} has {len(counted)} of {rule.count} approvals.",
-            f"{needed} to approve it: ansible-playbook flowaudit.ops.change_approve -e change_id={change.id}",
+        found.append(
+            Refusal(
+                "approvals",
+                f"{change.id} has {len(counted)} of {rule.count} approvals.",
+                f"{needed} to approve it: ansible-playbook flowaudit.ops.change_approve -e change_id={change.id}",
+            )
         )
     people = {approval.principal for approval in counted}
     for role in rule.roles:
         if not people & policy.roles.get(role, frozenset()):
-            yield Refusal(
-                "role",
-                f"{change.id} was approved by nobody of the role {role}.",
-                f"One of {', '.join(sorted(policy.roles.get(role, ()))) or 'that role'} has to approve it.",
+            who = ", ".join(sorted(policy.roles.get(role, ()))) or "that role"
+            found.append(
+                Refusal(
+                    "role",
+                    f"{change.id} was approved by nobody of the role {role}.",
+                    f"One of {who} has to approve it.",
+                )
             )
+    return found
 
 
-def counting(change: Change, approvals: Sequence[Approval], now: datetime.datetime) -> list[Approval]:
+def counting(change: Change, approvals: Sequence[Approval]) -> list[Approval]:
     """Those of the approvals that count: of others than the requester, each person and each key once, in order."""
     people: set[str] = {change.requester}
     keys = {approval.key for approval in approvals if approval.principal == change.requester}
     counted = []
-    for approval in sorted(approvals, key=lambda item: (item.at, item.principal, item.key)):
-        timely = change.requested_at <= approval.at <= min(now, change.expires_at)
-        if timely and approval.principal not in people and approval.key not in keys:
+    for approval in sorted(approvals, key=lambda item: (item.principal, item.key)):
+        if approval.principal not in people and approval.key not in keys:
             counted.append(approval)
         people.add(approval.principal)
         keys.add(approval.key)
@@ -221,6 +234,7 @@ def _what(policy: Policy, change: Change, question: Question) -> Iterator[Refusa
         )
     if not question.hosts:
         yield Refusal("no_hosts", "The run is about no host.", "")
+    yield from _how(change, question)
     if question.dirty:
         yield Refusal("dirty", "The inventory's repository has uncommitted changes.", "Commit or remove them.")
     if question.code.tree != change.code.tree:
@@ -237,6 +251,31 @@ def _what(policy: Policy, change: Change, question: Question) -> Iterator[Refusa
         )
     if question.digests and set(question.digests) != set(change.digests) and not is_rollback(change, question):
         yield Refusal("digests", f"The images are not those that were approved with {change.id}.", "")
+
+
+def _how(change: Change, question: Question) -> Iterator[Refusal]:
+    scope = change.scope
+    approved, given = set(scope.variables), set(question.variables)
+    if is_rollback(change, question):
+        # It is told what to take back to, which nobody knew when the change was approved.
+        approved = {variable for variable in given if variable.startswith(f"{_TAKEN_BACK_TO}=")}
+    if given - approved:
+        name = min(given - approved).partition("=")[0]
+        yield Refusal(
+            "variables",
+            f"The extra variable {name}, with this value, is not part of {change.id}.",
+            "Leave it out, or request a change with it.",
+        )
+    if approved - given:
+        yield Refusal("variables", f"{change.id} was approved with -e {min(approved - given)}.", "Give it, too.")
+    if (question.tags, question.skip_tags) != (scope.tags, scope.skip_tags):
+        options = [f"--tags {','.join(scope.tags)}"] if scope.tags else []
+        options += [f"--skip-tags {','.join(scope.skip_tags)}"] if scope.skip_tags else []
+        yield Refusal(
+            "tags",
+            f"The run is about other tasks than {change.id}.",
+            f"Run it with {' '.join(options)}." if options else "Leave --tags and --skip-tags out.",
+        )
 
 
 def _when(policy: Policy, change: Change, question: Question) -> Iterator[Refusal]:
@@ -280,7 +319,7 @@ def _staging(policy: Policy, change: Change, question: Question) -> Iterator[Ref
 
 
 _KEYS = {"approvals", "emergency", "roles", "windows", "freezes", "maximum_age_days"}
-_MORE = {"staging", "staging_age_days", "review_within_days", "standard"}
+_MORE = {"staging", "staging_age_days", "review_within_days", "standard", "default_duration_minutes", "environment"}
 
 
 def parse(value: Mapping[str, t.Any]) -> Policy:
@@ -302,11 +341,13 @@ def parse(value: Mapping[str, t.Any]) -> Policy:
         emergency=_rule("emergency", value["emergency"], roles),
         roles=roles,
         calendar=window.parse_calendar(_mappings("windows", value), _mappings("freezes", value)),
-        maximum_age=_days("maximum_age_days", value["maximum_age_days"]),
+        maximum_age=_span("maximum_age_days", value["maximum_age_days"]),
         staging=_text("staging", value.get("staging", "")),
-        staging_age=_days("staging_age_days", value.get("staging_age_days", 14)),
-        review_within=_days("review_within_days", value.get("review_within_days", 5)),
+        staging_age=_span("staging_age_days", value.get("staging_age_days", 14)),
+        review_within=_span("review_within_days", value.get("review_within_days", 5)),
         standard=frozenset(_texts("standard", value.get("standard", []))),
+        default_duration=_span("default_duration_minutes", value.get("default_duration_minutes", 60), _MINUTE),
+        environment=frozenset(_texts("environment", value.get("environment", []))),
     )
 
 
@@ -334,10 +375,12 @@ def _rule(name: str, value: t.Any, roles: Mapping[str, frozenset[str]]) -> Rule:
     return Rule(count, wanted)
 
 
-def _days(name: str, value: t.Any) -> datetime.timedelta:
+def _span(name: str, value: t.Any, unit: datetime.timedelta = _DAY) -> datetime.timedelta:
     if type(value) is not int or not 0 < value <= 3660:
-        raise FlowauditError(f"{name} in the policy is {value!r}; write a number of days.")
-    return value * _DAY
+        raise FlowauditError(
+            f"{name} in the policy is {value!r}; write a number of {'days' if unit == _DAY else 'minutes'}."
+        )
+    return value * unit
 
 
 def _text(name: str, value: t.Any) -> str:

@@ -24,6 +24,8 @@ FIRST = "0" * 64  # ``prev`` of the first entry
 LOG_CREATED = "log.created"
 KEY_ROTATED = "key.rotated"
 RUN_START = "run.start"
+RUN_AUTHORIZED = "run.authorized"
+RUN_DENIED = "run.denied"
 RUN_END = "run.end"
 RUN_ABORTED = "run.aborted"
 PLAYBOOK_START = "playbook.start"
@@ -41,12 +43,18 @@ NO_HOSTS = "no_hosts"
 EVENT = "event"
 GAP = "gap"
 ANCHOR = "anchor"
+CHANGE_REQUESTED = "change.requested"
+CHANGE_APPROVED = "change.approved"
+CHANGE_REVOKED = "change.revoked"
+CHANGE_REVIEWED = "change.reviewed"
+POLICY_ACCEPTED = "policy.accepted"
+POLICY_SIGNED = "policy.signed"
 REDACTION = "redaction"
 ARCHIVED = "archived"
 PRUNED = "pruned"
 
-# What is needed to verify the rest is never pruned.
-KEPT_FOR_EVER = frozenset({LOG_CREATED, KEY_ROTATED, REDACTION, ARCHIVED, PRUNED})
+# What is needed to verify the rest, and to know whom to trust, is never pruned.
+KEPT_FOR_EVER = frozenset({LOG_CREATED, KEY_ROTATED, POLICY_ACCEPTED, REDACTION, ARCHIVED, PRUNED})
 
 Draft = dict[str, t.Any]  # an entry without ``v``, ``seq`` and ``prev``
 

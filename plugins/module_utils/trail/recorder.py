@@ -16,6 +16,7 @@ import time
 import typing as t
 from collections.abc import Mapping, Sequence
 
+from ..change.authorization import Authorization
 from ..errors import FlowauditError
 from . import entry, events, provenance, redact
 from .commitment import Opening
@@ -72,16 +73,20 @@ class Recorder:
         """Whether the run's end is recorded, whatever it was."""
         return self._run.ended
 
-    def begin(self, fields: Fields, change_id: str = "") -> list[str]:
+    def begin(self, fields: Fields, change_id: str = "", authorized: Authorization | None = None) -> list[str]:
         """Record the run's start, after closing the runs that were killed; returns the ids of these.
+
+        ``authorized`` is what the gate let begin, if there is one.
 
         Raises:
             FlowauditError: the trail cannot be written, or what is written to it would be gone soon.
         """
         self.begun = True
-        self._run.change_id = change_id
+        self._run.change_id = authorized.change_id or change_id if authorized else change_id
         actor = provenance.actor()
         self._record(entry.RUN_START, {**fields, "node": provenance.node(), "actor": actor.commitment}, [actor])
+        if authorized:
+            self._record(entry.RUN_AUTHORIZED, authorized.fields, authorized.openings)
         self._refuse_ephemeral()
         closed = self._writer.call(self._prepared)
         # The process that takes the run's lock is the one that its absence is told by.

@@ -48,19 +48,25 @@ REQUEST = {
     "requester": "alice@example.org",
     "requested_at": "2026-11-21T10:00:00Z",
     "expires_at": "2026-12-21T10:00:00Z",
-    "scope": {"hosts": ["nuc1", "nuc2"], "playbooks": ["flowaudit.ops.deploy"]},
+    "scope": {
+        "hosts": ["nuc1", "nuc2"],
+        "playbooks": ["flowaudit.ops.deploy"],
+        "variables": [],
+        "tags": [],
+        "skip_tags": [],
+    },
     "rollback": "The release before.",
     "rollback_playbook": "flowaudit.ops.rollback",
-    "code": {"tree": "a" * 40, "collection": "0.3.0", "collection_digest": ZERO},
+    "code": {"tree": ZERO, "collection": "0.3.0", "collection_digest": ZERO},
     "release": "1.4.0",
     "digests": [ZERO],
     "staging_run": "run-1",
 }
-CODE = model.Code("a" * 40, "0.3.0", ZERO)
+CODE = model.Code(ZERO, "0.3.0", ZERO)
 
 
-def approval(person, key="", at="2026-11-22T10:00:00Z"):
-    return policy.Approval(f"{person}@example.org", key or f"SHA256:{person}", moment(at))
+def approval(person, key=""):
+    return policy.Approval(f"{person}@example.org", key or f"SHA256:{person}")
 
 
 STAGED = policy.StagingRun(
@@ -107,11 +113,9 @@ def test_what_is_right_may_run():
         ({"approvals": (approval("bob"), approval("carol", "SHA256:bob"))}, ["approvals"]),
         ({"approvals": (approval("bob"), approval("carol", "SHA256:alice"), approval("alice"))}, ["approvals"]),
         (
-            {"approvals": (approval("alice", at="2026-11-21T12:00:00Z"), approval("carol", "SHA256:alice"))},
+            {"approvals": (approval("alice"), approval("carol", "SHA256:alice"))},
             ["approvals"],
         ),
-        ({"approvals": (approval("bob"), approval("carol", at="2026-11-21T09:00:00Z"))}, ["approvals"]),
-        ({"approvals": (approval("bob"), approval("carol", at="2026-12-07T09:00:00Z"))}, ["approvals"]),
         ({"state": State.REVOKED}, ["revoked"]),
         ({"state": State.REVIEWED}, ["reviewed"]),
         ({"state": State.ROLLED_BACK}, ["rolled back"]),
@@ -129,7 +133,7 @@ def test_what_is_right_may_run():
         ({"hosts": ("db", "nuc3")}, ["hosts"]),
         ({"hosts": ()}, ["no_hosts"]),
         ({"dirty": True}, ["dirty"]),
-        ({"code": dataclasses.replace(CODE, tree="b" * 40)}, ["tree"]),
+        ({"code": dataclasses.replace(CODE, tree=ONE)}, ["tree"]),
         ({"code": dataclasses.replace(CODE, collection="0.3.1")}, ["collection"]),
         ({"code": dataclasses.replace(CODE, collection_digest=ONE)}, ["collection"]),
         ({"digests": (ONE,)}, ["digests"]),
@@ -148,7 +152,7 @@ def test_what_is_right_may_run():
             {"staging": dataclasses.replace(STAGED, code=dataclasses.replace(CODE, collection_digest=ONE))},
             ["staging_collection"],
         ),
-        ({"staging": dataclasses.replace(STAGED, code=dataclasses.replace(CODE, tree="b" * 40))}, []),
+        ({"staging": dataclasses.replace(STAGED, code=dataclasses.replace(CODE, tree=ONE))}, []),
         ({"staging": dataclasses.replace(STAGED, ended_at=moment("2026-11-20T10:00:00Z"))}, ["staging_age"]),
         ({"staging": dataclasses.replace(STAGED, ended_at=moment("2026-12-07T10:00:00Z"))}, ["staging_age"]),
     ],
@@ -176,7 +180,7 @@ def test_a_change_that_differs_in_one_thing(request_, more, refused):
 def test_a_freeze():
     january = moment("2027-01-03T01:30:00Z")
     request = {"requested_at": "2026-12-21T10:00:00Z", "expires_at": "2027-02-21T10:00:00Z"}
-    people = (approval("bob", at="2026-12-22T10:00:00Z"), approval("carol", at="2026-12-22T10:00:00Z"))
+    people = (approval("bob"), approval("carol"))
     staged = dataclasses.replace(STAGED, ended_at=moment("2026-12-31T10:00:00Z"))
     assert codes(request=request, now=january, approvals=people, staging=staged) == ["freeze"]
     emergency = request | {"kind": "emergency"}

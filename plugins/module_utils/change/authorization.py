@@ -1,0 +1,37 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the gate tells the rest of this process: that the run may begin, and what it may touch."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+from collections.abc import Sequence
+
+from ..trail.commitment import Opening
+
+
+@dataclasses.dataclass(frozen=True)
+class Authorization:
+    """A run that may begin."""
+
+    inventory: str
+    change_id: str  # empty for an inventory that is not protected
+    hosts: frozenset[str] | None  # it may touch; none: all
+    fields: dict[str, t.Any]  # of the entry ``run.authorized``
+    openings: Sequence[Opening] = ()
+    flags: Sequence[str] = ()  # what everybody should see: that it is an emergency
+
+
+class _Process:
+    granted: t.ClassVar[Authorization | None] = None
+
+
+def grant(authorization: Authorization) -> None:
+    """Let the run of this process begin."""
+    _Process.granted = authorization
+
+
+def granted() -> Authorization | None:
+    """What the gate let begin; none when no gate was asked."""
+    return _Process.granted

@@ -1,0 +1,296 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Judges a run: looks up what the policy has to know, and asks it.
+
+Whatever cannot be looked up is a reason to refuse. Nothing here knows Ansible; the inventory plugin does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import pathlib
+import typing as t
+from collections.abc import Iterator, Sequence
+
+from ..errors import FlowauditError
+from ..trail import canonical, commitment, entry, note, provenance
+from ..trail.sqlite import SqliteLog
+from . import history, policy, signature, staging, tree, trust, window
+from .authorization import Authorization
+from .model import Change, Code, Kind, State
+from .policy import Approval, Question, Refusal
+from .repository import Filed, Repository
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """An inventory that changes are needed for, as its file says."""
+
+    name: str
+    protected: bool
+    top: pathlib.Path  # of its Git repository
+    changes: pathlib.Path  # the directory of all inventories' changes
+    terms: trust.Terms
+
+    @property
+    def repository(self) -> Repository:
+        """The changes of this inventory."""
+        return Repository(self.changes / self.name)
+
+    def code(self) -> Code:
+        """What would run now."""
+        return Code(tree.digest(self.top, [self.changes]), provenance.collection_version(), tree.collection_digest())
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """What somebody wants to run."""
+
+    program: str
+    playbooks: tuple[str, ...]  # as a scope names them
+    duration: datetime.timedelta
+    change_id: str = ""
+    hosts: tuple[str, ...] | None = None  # what --limit leaves; none: there is no limit
+    variables: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    skip_tags: tuple[str, ...] = ()
+    check: bool = False
+    problems: tuple[Refusal, ...] = ()  # of the command itself
+
+
+class Denied(Exception):
+    """The run may not begin."""
+
+    def __init__(self, refusals: Sequence[Refusal]) -> None:
+        super().__init__("\n".join(map(str, refusals)))
+        self.refusals = list(refusals)
+
+
+@dataclasses.dataclass(frozen=True)
+class Standing:
+    """What is known of a change: who approved it, what has happened to it."""
+
+    filed: Filed
+    approvals: tuple[Approval, ...]
+    invalid: tuple[str, ...]  # why signatures do not count
+    history: history.History
+    state: State
+
+    @property
+    def change(self) -> Change:
+        """The change."""
+        return self.filed.change
+
+
+def judge(gate: Gate, command: Command, log: SqliteLog, now: datetime.datetime) -> Authorization:
+    """Let a run begin.
+
+    Raises:
+        Denied: it may not.
+    """
+    if not gate.protected:
+        return _opened(gate, command)
+    found = list(command.problems)
+    if not command.change_id:
+        found.append(
+            Refusal(
+                "no_change",
+                f"The inventory {gate.name} is protected: a run needs an approved change.",
+                "Name it with -e change_id=CHG-…; ansible-playbook flowaudit.ops.change_list shows what there is.",
+            )
+        )
+    if found:
+        raise Denied(found)
+    try:
+        trust.accept(log, gate.terms, Repository(gate.changes / gate.name).policy_approvals(gate.terms.digest))
+    except FlowauditError as error:
+        mend = "Have it signed: ansible-playbook flowaudit.ops.change_policy"
+        raise Denied([Refusal("policy", str(error), mend)]) from error
+    try:
+        standing = stand(gate, command.change_id, log)
+        question = _question(gate, command, standing, log, now)
+    except FlowauditError as error:
+        raise Denied([Refusal("change", str(error), "")]) from error
+    found = list(_unique(_refusals(gate, command, standing, question)))
+    if found:
+        raise Denied(found)
+    return _authorized(gate, command, standing, question)
+
+
+def stand(gate: Gate, change_id: str, log: SqliteLog | None, *, remember: bool = True) -> Standing:
+    """What is known of a change.
+
+    Unless told not to, it remembers in the trail that a change was revoked or reviewed, should the files be taken away.
+
+    Raises:
+        FlowauditError: there is no such change, or its requester did not sign it.
+    """
+    filed = gate.repository.load(change_id)
+    change, signers = filed.change, gate.terms.signers.encode()
+    signature.verify(change.document, filed.request, signers, change.requester, signature.REQUEST)
+    approvals, invalid = [], []
+    for person, signed in filed.approvals.items():
+        try:
+            by = signature.verify(change.document, signed, signers, person, signature.APPROVAL)
+            approvals.append(Approval(by.principal, by.key))
+        except FlowauditError as error:
+            invalid.append(str(error))
+    said = {
+        entry.CHANGE_REVOKED: stated(filed.revocation, change, signers, signature.REVOCATION),
+        entry.CHANGE_REVIEWED: stated(filed.review, change, signers, signature.REVIEW),
+    }
+    known = history.History() if log is None else history.of(log, change.id)
+    for kind, statement in said.items():
+        told = known.revoked if kind == entry.CHANGE_REVOKED else known.reviewed
+        if log is not None and remember and statement and not told:
+            log.append([{"type": kind, "ts": entry.timestamp(), "chg": change.id, "inventory": gate.name}])
+    known = dataclasses.replace(
+        known,
+        revoked=known.revoked or bool(said[entry.CHANGE_REVOKED]),
+        reviewed=known.reviewed or bool(said[entry.CHANGE_REVIEWED]),
+    )
+    rules = policy.parse(gate.terms.rules)
+    approved = not policy.lacking(rules, change, approvals)
+    return Standing(filed, tuple(approvals), tuple(invalid), known, known.state(change, approved))
+
+
+def stated(statement: t.Any, change: Change, signers: bytes, namespace: str) -> dict[str, t.Any]:
+    """What somebody says of a change (``principal``, ``reason``, ``at``); nothing when nobody does.
+
+    Raises:
+        FlowauditError: they did not sign it, or it is about another change.
+    """
+    if statement is None:
+        return {}
+    value = canonical.decode(statement.document)
+    if set(value) != {"id", "change", "principal", "reason", "at"}:
+        raise FlowauditError(f"What is said of {change.id} has not the form of a revocation or a review.")
+    signature.verify(statement.document, statement.signature, signers, str(value["principal"]), namespace)
+    if (value["id"], value["change"]) != (change.id, document_digest(change)):
+        raise FlowauditError(f"What is said of {change.id} is about another change.")
+    return value
+
+
+def document_digest(change: Change) -> str:
+    """The SHA-256 of what was requested, in hex."""
+    return hashlib.sha256(change.document).hexdigest()
+
+
+def overdue(gate: Gate, rules: policy.Policy, log: SqliteLog, now: datetime.datetime) -> list[str]:
+    """Emergency changes that have run and whose review is overdue."""
+    found = []
+    for change_id in gate.repository.ids():
+        try:
+            change = gate.repository.change(change_id)
+        except FlowauditError:
+            continue  # one that nobody can read has never run
+        if change.kind is not Kind.EMERGENCY:
+            continue
+        standing = stand(gate, change_id, log)
+        ended = standing.history.ended
+        if ended is not None and not standing.history.reviewed and now - ended > rules.review_within:
+            found.append(change_id)
+    return found
+
+
+def _opened(gate: Gate, command: Command) -> Authorization:
+    fields = _fields(gate, command, gate.code(), command.hosts or (), {})
+    return Authorization(gate.name, "", None, fields)
+
+
+def _question(gate: Gate, command: Command, standing: Standing, log: SqliteLog, now: datetime.datetime) -> Question:
+    rules = policy.parse(gate.terms.rules)
+    change = standing.change
+    shown = None
+    if rules.staging and change.kind is Kind.NORMAL and standing.filed.staging:
+        shown = staging.check(standing.filed.staging, [note.parse_key(key) for key in gate.terms.staging_keys])
+    last = log.ask("SELECT ts FROM entries ORDER BY seq DESC LIMIT 1")
+    return Question(
+        now=now,
+        inventory=gate.name,
+        playbook="",
+        duration=command.duration,
+        hosts=change.scope.hosts if command.hosts is None else command.hosts,
+        code=gate.code(),
+        dirty=bool(tree.uncommitted(gate.top, gate.changes)),
+        state=standing.state,
+        approvals=standing.approvals,
+        staging=shown,
+        last_entry_at=window.parse_moment("ts", last[0][0]) if last and last[0][0] else None,
+        overdue=tuple(overdue(gate, rules, log, now)) if change.kind is Kind.NORMAL else (),
+        variables=command.variables,
+        tags=command.tags,
+        skip_tags=command.skip_tags,
+    )
+
+
+def _refusals(gate: Gate, command: Command, standing: Standing, question: Question) -> Iterator[Refusal]:
+    rules = policy.parse(gate.terms.rules)
+    for playbook in command.playbooks:
+        state = standing.state
+        if state in (State.RUNNING, State.FAILED) and standing.history.done_already(playbook, question.hosts):
+            state = State.DONE
+        asked = dataclasses.replace(question, playbook=playbook, state=state)
+        for refusal in policy.refusals(rules, standing.change, asked):
+            why = standing.invalid if refusal.code == "approvals" else ()
+            yield dataclasses.replace(refusal, message=" ".join([refusal.message, *why]))
+
+
+def _unique(refusals: Iterator[Refusal]) -> Iterator[Refusal]:
+    seen = set()
+    for refusal in refusals:
+        if refusal not in seen:
+            seen.add(refusal)
+            yield refusal
+
+
+def _authorized(gate: Gate, command: Command, standing: Standing, question: Question) -> Authorization:
+    change = standing.change
+    rollback = any(
+        policy.is_rollback(change, dataclasses.replace(question, playbook=playbook)) for playbook in command.playbooks
+    )
+    openings = [commitment.commit("principal", item.principal.encode()) for item in standing.approvals]
+    approved = {
+        "kind": str(change.kind),
+        "risk": str(change.risk),
+        "document": document_digest(change),
+        "approvals": [
+            {"principal": opening.commitment, "key": item.key}
+            for opening, item in zip(openings, standing.approvals, strict=True)
+        ],
+        "policy": gate.terms.digest,
+        "release": change.release,
+        "digests": list(change.digests),
+        "rollback": rollback,
+    }
+    flags = []
+    if change.kind is Kind.EMERGENCY:
+        days = policy.parse(gate.terms.rules).review_within.days
+        flags.append(f"{change.id} is an emergency change; it has to be reviewed within {days} days.")
+    return Authorization(
+        gate.name,
+        change.id,
+        frozenset(change.scope.hosts),
+        _fields(gate, command, question.code, question.hosts, approved),
+        openings,
+        flags,
+    )
+
+
+def _fields(
+    gate: Gate, command: Command, code: Code, hosts: Sequence[str], approved: dict[str, t.Any]
+) -> dict[str, t.Any]:
+    fields: dict[str, t.Any] = {
+        "inventory": gate.name,
+        "command": command.program,
+        "playbooks": list(command.playbooks),
+        "hosts": sorted(hosts),
+        "check": command.check,
+        "rollback": False,
+        "release": "",
+        "digests": [],
+        "code": dataclasses.asdict(code),
+    }
+    return fields | approved

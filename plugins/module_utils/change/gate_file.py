@@ -1,0 +1,120 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The file that stands for a protected inventory: what it asks of changes. Its hosts are the plugin's matter."""
+
+from __future__ import annotations
+
+# Exactly this type: true is an integer, and Ansible's values are strings that may say something else.
+# pylint: disable=unidiomatic-typecheck
+import pathlib
+import re
+import typing as t
+
+from ..errors import FlowauditError
+from ..trail import note, provenance
+from . import policy, trust
+from .gate import Gate
+
+PLUGIN = "flowaudit.ops.change_gate"
+NAMES = ("gate.yml", "gate.yaml")
+LARGEST = 4 * 1024 * 1024  # bytes
+_KEYS = {"plugin", "name", "protected", "changes", "allowed_signers", "policy", "staging_keys", "inventory", "sources"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+def find(path: str) -> pathlib.Path:
+    """The gate's file of an inventory: the path itself, or the file in that directory.
+
+    Raises:
+        FlowauditError: there is none.
+    """
+    given = pathlib.Path(path).expanduser()
+    candidates = [given / name for name in NAMES] if given.is_dir() else [given]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise FlowauditError(f"{given} has no gate ({NAMES[0]}); docs/gate.md has how to write one.")
+
+
+def load(path: pathlib.Path) -> Gate:
+    """Read a gate's file.
+
+    Raises:
+        FlowauditError: it cannot be read, or something of it is missing or makes no sense.
+    """
+    value = _mapping(path)
+    unknown = sorted(set(value) - _KEYS)
+    if unknown:
+        raise FlowauditError(f"{path}: {unknown[0]} is unknown; a gate has {', '.join(sorted(_KEYS))}.")
+    name, protected = value.get("name"), value.get("protected", True)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise FlowauditError(f"{path}: name is the inventory's name, of letters, digits, - and _, not {name!r}.")
+    if type(protected) is not bool:
+        raise FlowauditError(f"{path}: protected is true or false, not {protected!r}.")
+    top = provenance.top_of(str(path.parent))
+    if top is None:
+        raise FlowauditError(f"{path} is in no Git repository: changes and what they are about belong into one.")
+    rules: dict[str, t.Any] = {}
+    signers = ""
+    if protected:
+        rules = value.get("policy")  # type: ignore[assignment]
+        if not isinstance(rules, dict):
+            raise FlowauditError(f"{path}: policy is missing; docs/gate.md has one to begin with.")
+        policy.parse(rules)
+        signers = _signers(path, top, value.get("allowed_signers", "allowed_signers"))
+    keys = value.get("staging_keys", [])
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise FlowauditError(f"{path}: staging_keys is a list of verifier keys (see trail_verify).")
+    for key in keys:
+        note.parse_key(key)
+    return Gate(
+        name,
+        protected,
+        top,
+        _inside(path, top, "changes", value.get("changes", "changes")),
+        trust.Terms(name, trust.plain(rules), signers, tuple(keys)),
+    )
+
+
+def _mapping(path: pathlib.Path) -> dict[str, t.Any]:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Reads what stands beside encrypted values without the password of the vault."""
+
+    Loader.add_multi_constructor("", lambda loader, suffix, node: None)
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(LARGEST + 1)
+        if len(text) > LARGEST:
+            raise FlowauditError(f"{path} has more than {LARGEST} bytes; put the hosts into sources.")
+        value = yaml.load(text, Loader)
+    except OSError as error:
+        raise FlowauditError(f"{path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        where = getattr(error, "problem_mark", None)
+        raise FlowauditError(f"{path} is no YAML{f' (line {where.line + 1})' if where else ''}.") from error
+    if not isinstance(value, dict) or value.get("plugin") != PLUGIN:
+        raise FlowauditError(f"{path} is no gate: it does not say plugin: {PLUGIN}.")
+    return value
+
+
+def _signers(path: pathlib.Path, top: pathlib.Path, written: t.Any) -> str:
+    place = _inside(path, top, "allowed_signers", written)
+    try:
+        with place.open("rb") as stream:
+            return stream.read(LARGEST).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FlowauditError(
+            f"{place}, who may request and approve, cannot be read; docs/gate.md has how to write it."
+        ) from error
+
+
+def _inside(path: pathlib.Path, top: pathlib.Path, what: str, written: t.Any) -> pathlib.Path:
+    """A path of the repository, as it is written in the file: from the repository's top."""
+    if not isinstance(written, str):
+        raise FlowauditError(f"{path}: {what} is a path in the repository.")
+    place = (top / written).resolve()
+    if place == top or not place.is_relative_to(top):
+        raise FlowauditError(f"{path}: {what} is {written}, which is not in the repository {top}.")
+    return place

@@ -1,0 +1,117 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What has happened to a change, as the trail has it: from its entries to its state."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import typing as t
+from collections.abc import Iterable
+
+from ..trail import canonical, entry
+from ..trail.sqlite import SELDOM, SqliteLog
+from . import model, window
+from .model import State
+
+Fields = dict[str, t.Any]
+
+# Its end is known from what others say; a run that was killed is as good as failed once it is closed.
+_OUTCOMES = {"ok": State.DONE, "failed": State.FAILED, "unreachable": State.FAILED}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOfChange:
+    """A run that the gate let begin for a change."""
+
+    run: str
+    playbooks: tuple[str, ...]
+    hosts: tuple[str, ...]
+    check: bool
+    rollback: bool
+    began: datetime.datetime
+    state: State = State.RUNNING
+    ended: datetime.datetime | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """What is recorded of a change."""
+
+    runs: tuple[RunOfChange, ...] = ()
+    revoked: bool = False
+    reviewed: bool = False
+
+    @property
+    def real(self) -> list[RunOfChange]:
+        """The runs that were not in check mode."""
+        return [run for run in self.runs if not run.check]
+
+    @property
+    def ended(self) -> datetime.datetime | None:
+        """When the last run ended; none when there was none, or one has not ended."""
+        if not self.real or any(run.ended is None for run in self.real):
+            return None
+        return max(run.ended for run in self.real if run.ended is not None)
+
+    def state(self, change: model.Change, approved: bool) -> State:
+        """Where the change is as a whole: done when every playbook has run well on every host."""
+        if self.revoked:
+            return State.REVOKED
+        if self.reviewed:
+            return State.REVIEWED
+        if any(run.rollback and run.state is State.DONE for run in self.real):
+            return State.ROLLED_BACK
+        carried_out = [run for run in self.real if not run.rollback]
+        if not carried_out:
+            return State.APPROVED if approved else State.REQUESTED
+        wanted = {(playbook, host) for playbook in change.scope.playbooks for host in change.scope.hosts}
+        if wanted <= self._done():
+            return State.DONE
+        return State.RUNNING if carried_out[-1].state in (State.RUNNING, State.DONE) else State.FAILED
+
+    def done_already(self, playbook: str, hosts: Iterable[str]) -> list[str]:
+        """Those of the hosts on which the playbook has run well for this change."""
+        done = self._done()
+        return sorted(host for host in set(hosts) if (playbook, host) in done)
+
+    def _done(self) -> set[tuple[str, str]]:
+        return {
+            (playbook, host)
+            for run in self.real
+            if run.state is State.DONE and not run.rollback
+            for playbook in run.playbooks
+            for host in run.hosts
+        }
+
+
+def of(log: SqliteLog, change_id: str) -> History:
+    """The history of a change."""
+    rows = log.ask(
+        f"SELECT line FROM entries INDEXED BY entries_chg WHERE {SELDOM} AND chg = ? ORDER BY seq", (change_id,)
+    )
+    return read(canonical.decode(line.encode()) for (line,) in rows if line is not None)
+
+
+def read(entries: Iterable[Fields]) -> History:
+    """The history that entries of one change tell, in their order."""
+    runs: dict[str, RunOfChange] = {}
+    kinds = set()
+    for value in entries:
+        kinds.add(value["type"])
+        run = runs.get(value.get("run", ""))
+        if value["type"] == entry.RUN_AUTHORIZED:
+            runs[value["run"]] = RunOfChange(
+                value["run"],
+                tuple(value["playbooks"]),
+                tuple(value["hosts"]),
+                value["check"],
+                value["rollback"],
+                window.parse_moment("ts", value["ts"]),
+            )
+        elif run is not None and value["type"] in (entry.RUN_END, entry.RUN_ABORTED):
+            # An end without a status is that of an aborted run.
+            state = _OUTCOMES.get(value.get("status", ""), State.FAILED)
+            ended = window.parse_moment("ts", value["ts"])
+            runs[run.run] = dataclasses.replace(run, state=state, ended=ended)
+    return History(tuple(runs.values()), entry.CHANGE_REVOKED in kinds, entry.CHANGE_REVIEWED in kinds)

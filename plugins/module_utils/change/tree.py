@@ -1,0 +1,124 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The digest of what runs: of the files that lie there, not of what Git says of them.
+
+Git can be told to look away (``assume-unchanged``, an exclude file, another work tree); Ansible reads the files. So
+these are what an approval binds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import stat
+import subprocess
+from collections.abc import Collection, Iterator
+
+from ..errors import FlowauditError
+
+# Of a collection: what Ansible loads. A checkout and an installed copy have the same digest.
+_LOADED = ("meta", "playbooks", "plugins", "roles")
+_BYTECODE = "__pycache__"
+_GIT_TIMEOUT = 30.0  # seconds
+
+
+def digest(top: pathlib.Path, without: Collection[pathlib.Path] = ()) -> str:
+    """The digest (``sha256:…``) of a repository's files: names, whether they are executable, content.
+
+    Left out are what is in ``without``, hidden files and directories at the top (``.git``, ``.venv``), and Python's
+    bytecode.
+
+    Raises:
+        FlowauditError: a file cannot be read, is none (a socket, a device), or is a link that leads out of here.
+    """
+    top = top.resolve()
+    left_out = {path.resolve() for path in without}
+    names = [name for name in _names(top) if not name.startswith(".")]
+    return _digest(top, names, left_out)
+
+
+def collection_digest(root: pathlib.Path | None = None) -> str:
+    """The digest of this collection, as ``digest`` makes it, of the directories that Ansible loads from.
+
+    Raises:
+        FlowauditError: as ``digest``.
+    """
+    root = (root or pathlib.Path(__file__).parents[3]).resolve()
+    return _digest(root, [name for name in _LOADED if (root / name).exists()], set())
+
+
+def uncommitted(top: pathlib.Path, without: pathlib.Path) -> list[str]:
+    """The files of a Git repository that are not as they were committed, leaving out a directory; for people.
+
+    Raises:
+        FlowauditError: Git cannot tell.
+    """
+    # Variables of Git's (GIT_DIR, GIT_INDEX_FILE, GIT_CONFIG_…) could have it answer about something else.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    command = ["git", "-C", str(top), "-c", f"safe.directory={top}", "-c", "core.fsmonitor=false", "status"]
+    command += ["--porcelain", "--untracked-files=normal", "-z", "--", "."]
+    if without.resolve().is_relative_to(top):
+        command.append(f":(exclude){without.resolve().relative_to(top)}")
+    try:
+        done = subprocess.run(
+            command,
+            check=False,
+            env=environment | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_GIT_TIMEOUT,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise FlowauditError(f"Git cannot say whether {top} is as it was committed: {error}.") from error
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        raise FlowauditError(
+            f"Git cannot say whether {top} is as it was committed: {said[-1] if said else 'it failed'}"
+        )
+    return sorted(line[3:] for line in done.stdout.split("\0") if line)
+
+
+def _digest(top: pathlib.Path, names: list[str], left_out: set[pathlib.Path]) -> str:
+    total = hashlib.sha256()
+    for name in names:
+        for path in _files(top / name, left_out):
+            relative = os.fsencode(path.relative_to(top))
+            total.update(b"%s %s\0" % (_described(path, top).encode("utf-8", "surrogateescape"), relative))
+    return f"sha256:{total.hexdigest()}"
+
+
+def _files(path: pathlib.Path, left_out: set[pathlib.Path]) -> Iterator[pathlib.Path]:
+    if path in left_out:
+        return
+    if path.is_symlink() or not path.is_dir():
+        yield path
+        return
+    for name in _names(path):
+        if name != _BYTECODE:
+            yield from _files(path / name, left_out)
+
+
+def _names(directory: pathlib.Path) -> list[str]:
+    try:
+        return sorted(os.listdir(directory))
+    except OSError as error:
+        raise FlowauditError(f"{directory} cannot be read: {error.strerror}.") from error
+
+
+def _described(path: pathlib.Path, top: pathlib.Path) -> str:
+    try:
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            if not path.resolve().is_relative_to(top):
+                raise FlowauditError(f"{path} is a link that leads out of {top}: nobody can approve what is there.")
+            return f"link {os.readlink(path)}"
+        if not stat.S_ISREG(mode):
+            raise FlowauditError(f"{path} is no file; take it away.")
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise FlowauditError(f"{path} cannot be read: {error.strerror}.") from error
+    return f"{'program' if mode & 0o100 else 'file'} {content}"

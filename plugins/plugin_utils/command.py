@@ -1,0 +1,211 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What somebody wants to run, from the command line and the environment of this process."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import pathlib
+import typing as t
+from collections.abc import Iterable, Iterator, Mapping
+
+from ansible import constants
+from ansible.inventory.manager import IGNORED, InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.utils.collection_loader._collection_finder import _get_collection_playbook_path
+
+from ..module_utils.change import model, trust
+from ..module_utils.change.gate import Command, Gate
+from ..module_utils.change.policy import Policy, Refusal
+from ..module_utils.errors import FlowauditError
+
+COLLECTION = "flowaudit.ops"
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_IMPORTS = ("import_playbook", "ansible.builtin.import_playbook")
+_SECONDS = datetime.timedelta(seconds=1)
+
+# What an operator sets for their own comfort, and the secrets that have to come from somewhere. Everything else of
+# Ansible's that the environment says (plugins, connections, caches, callbacks) is the repository's to say.
+_HARMLESS = frozenset(
+    {
+        *("ANSIBLE_FORCE_COLOR", "ANSIBLE_NOCOLOR", "ANSIBLE_NOCOWS", "ANSIBLE_VERBOSITY", "ANSIBLE_LOG_PATH"),
+        *("ANSIBLE_FORKS", "ANSIBLE_TIMEOUT", "ANSIBLE_HOME", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_DIFF_ALWAYS"),
+        *("ANSIBLE_VAULT_PASSWORD_FILE", "ANSIBLE_VAULT_IDENTITY_LIST", "ANSIBLE_VAULT_IDENTITY"),
+        *("ANSIBLE_PRIVATE_KEY_FILE", "ANSIBLE_REMOTE_USER", "ANSIBLE_BECOME_PASSWORD_FILE"),
+        *("ANSIBLE_CALLBACK_RESULT_FORMAT", "ANSIBLE_CALLBACK_FORMAT_PRETTY", "ANSIBLE_DEVEL_WARNING"),
+        *("ANSIBLE_DEPRECATION_WARNINGS", "ANSIBLE_SYSTEM_WARNINGS", "ANSIBLE_CONFIG"),
+    }
+)
+_HARMLESS_BEGINNINGS = ("ANSIBLE_DISPLAY_", "ANSIBLE_COLOR_", "ANSIBLE_HOST_KEY_CHECKING_")
+_SYSTEM_CONFIGURATION = "/etc/ansible/ansible.cfg"  # root's
+# Options of the command line that bring code, or lead a connection elsewhere.
+_REDIRECTING = {
+    "ssh_common_args": "--ssh-common-args",
+    "ssh_extra_args": "--ssh-extra-args",
+    "sftp_extra_args": "--sftp-extra-args",
+    "scp_extra_args": "--scp-extra-args",
+    "module_path": "--module-path",
+    "start_at_task": "--start-at-task",
+    "basedir": "--playbook-dir",
+}
+
+
+def lists_only(arguments: Mapping[str, t.Any]) -> bool:
+    """Whether the command shows what there is, and runs nothing."""
+    shows = any(arguments.get(name) for name in ("listhosts", "listtasks", "listtags", "syntax"))
+    return bool(shows or {"list", "graph", "host"} <= set(arguments))  # the latter is ansible-inventory
+
+
+def read(
+    gate: Gate,
+    rules: Policy | None,
+    arguments: Mapping[str, t.Any],
+    loader: DataLoader,
+    extra_vars: Mapping[str, t.Any],
+    inventory: t.Any,
+) -> Command:
+    """The command of this process; what is wrong with it as such is in its ``problems``."""
+    problems = list(_environment(gate, rules) if gate.protected else ())
+    if gate.protected:
+        problems += _options(arguments)
+        problems += _beside(gate, arguments)
+    duration = rules.default_duration if rules else datetime.timedelta()
+    program, playbooks = "ansible-playbook", []
+    if "start_at_task" in arguments:
+        declared = datetime.timedelta()
+        for written in arguments.get("args") or ():
+            try:
+                name, path = _playbook(gate, str.__str__(written))
+                playbooks.append(name)
+                declared += _duration(loader, path)
+            except FlowauditError as error:
+                playbooks.append(str.__str__(written))
+                problems.append(Refusal("playbook_outside", str(error), ""))
+        duration = declared or duration
+    else:
+        # Commands without a playbook are named themselves in a scope.
+        program = "ansible" if "module_name" in arguments else "ansible-console" if "pattern" in arguments else ""
+        playbooks = [program]
+        if not program:
+            problems.append(
+                Refusal("program", "Only Ansible's own commands can be let begin.", "Use ansible-playbook.")
+            )
+    variables: tuple[str, ...] = ()
+    try:
+        variables = model.variables_of(trust.plain(extra_vars))
+    except FlowauditError as error:
+        problems.append(Refusal("variables", str(error), "Leave it out."))
+    change_id = extra_vars.get("change_id", "")
+    return Command(
+        program,
+        tuple(playbooks),
+        duration,
+        str.__str__(change_id) if isinstance(change_id, str) else repr(change_id),
+        _limited(loader, inventory, arguments.get("subset")),
+        variables,
+        _tags(arguments, "tags"),
+        _tags(arguments, "skip_tags"),
+        bool(arguments.get("check")),
+        tuple(problems) if gate.protected else (),
+    )
+
+
+def _environment(gate: Gate, rules: Policy | None) -> Iterator[Refusal]:
+    allowed = _HARMLESS | (rules.environment if rules else frozenset())
+    for name in sorted(os.environ):
+        if not name.startswith(("ANSIBLE_", "FLOWAUDIT_")) or name in allowed or name.startswith(_HARMLESS_BEGINNINGS):
+            continue
+        yield Refusal(
+            "environment",
+            f"The environment variable {name} would change what was approved.",
+            "Unset it: what it says belongs into the repository's ansible.cfg, or allow it in the policy.",
+        )
+    used = constants.CONFIG_FILE
+    if used and used != _SYSTEM_CONFIGURATION and not pathlib.Path(used).resolve().is_relative_to(gate.top):
+        yield Refusal(
+            "configuration",
+            f"Ansible's configuration {used} is not the repository's.",
+            f"Run it in {gate.top}, or with ANSIBLE_CONFIG={gate.top}/ansible.cfg.",
+        )
+
+
+def _options(arguments: Mapping[str, t.Any]) -> Iterator[Refusal]:
+    for name, option in _REDIRECTING.items():
+        if arguments.get(name):
+            yield Refusal("option", f"{option} would change what was approved.", "Leave it out.")
+
+
+def _beside(gate: Gate, arguments: Mapping[str, t.Any]) -> Iterator[Refusal]:
+    """Other inventories: a second -i, and files that Ansible would read in the gate's directory."""
+    sources = [str(source) for source in arguments.get("inventory") or ()]
+    if len(sources) != 1:
+        yield Refusal("inventories", f"The inventory {gate.name} is not mixed with others.", "Leave the other -i out.")
+        return
+    place = pathlib.Path(sources[0])
+    if place.is_dir():
+        names = [name for name in sorted(os.listdir(place)) if not IGNORED.search(os.fsencode(name))]
+        if len(names) > 1:
+            yield Refusal(
+                "inventories",
+                f"{place} holds {', '.join(names)}, which Ansible would read as inventories.",
+                "Leave only the gate there; it reads others that are named in sources.",
+            )
+
+
+def _playbook(gate: Gate, written: str) -> tuple[str, str]:
+    """The name of a playbook in a scope, and its file."""
+    found = _get_collection_playbook_path(written)
+    path = pathlib.Path(found[1] if found else written).resolve()
+    if path.is_relative_to(_ROOT / "playbooks"):
+        return f"{COLLECTION}.{path.relative_to(_ROOT / 'playbooks').with_suffix('').as_posix()}", str(path)
+    if found is None and path.is_file() and path.is_relative_to(gate.top):
+        return path.relative_to(gate.top).as_posix(), str(path)
+    if found is None and not path.is_file():
+        raise FlowauditError(f"There is no playbook {written}.")
+    raise FlowauditError(
+        f"The playbook {written} is neither one of {COLLECTION} nor in the repository {gate.top}: an approval does not"
+        " cover what is in it."
+    )
+
+
+def _duration(loader: DataLoader, path: str) -> datetime.timedelta:
+    """How long a playbook may take, by what its plays say (``runbook.max_duration``, seconds)."""
+    total = datetime.timedelta()
+    for play in loader.load_from_file(path) or ():
+        if not isinstance(play, Mapping):
+            continue
+        imported = next((play[name] for name in _IMPORTS if name in play), None)
+        if isinstance(imported, str):
+            found = _get_collection_playbook_path(imported)
+            file = found[1] if found else os.path.join(os.path.dirname(path), imported)
+            total += _duration(loader, file) if os.path.isfile(file) else datetime.timedelta()
+            continue
+        variables = play.get("vars")
+        runbook = variables.get("runbook") if isinstance(variables, Mapping) else None
+        seconds = runbook.get("max_duration") if isinstance(runbook, Mapping) else None
+        if isinstance(seconds, int):
+            total += seconds * _SECONDS
+    return total
+
+
+class _Selection(InventoryManager):
+    """Answers patterns about an inventory that is being read."""
+
+    def __init__(self, loader: DataLoader, inventory: t.Any) -> None:
+        super().__init__(loader, parse=False)
+        self._inventory = inventory
+
+
+def _limited(loader: DataLoader, inventory: t.Any, limit: t.Any) -> tuple[str, ...] | None:
+    if not limit:
+        return None
+    inventory.reconcile_inventory()
+    selection = _Selection(loader, inventory)
+    selection.subset(str(limit))
+    return tuple(sorted(str.__str__(host.name) for host in selection.get_hosts("all")))
+
+
+def _tags(arguments: Mapping[str, t.Any], name: str) -> tuple[str, ...]:
+    given: Iterable[t.Any] = arguments.get(name) or ()
+    return tuple(sorted({str.__str__(tag) for tag in given if tag != "all"}))
