@@ -172,7 +172,7 @@ def _playbook(gate: Gate, written: str) -> tuple[str, str]:
 def _duration(loader: DataLoader, path: str) -> datetime.timedelta:
     """How long a playbook may take, by what its plays say (``runbook.max_duration``, seconds)."""
     total = datetime.timedelta()
-    for play in loader.load_from_file(path) or ():
+    for play in loader.load_from_file(path, cache="none") or ():
         if not isinstance(play, Mapping):
             continue
         imported = next((play[name] for name in _IMPORTS if name in play), None)

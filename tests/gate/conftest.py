@@ -123,7 +123,7 @@ class Site:
             "ansible_host": "127.0.0.1",
             "ansible_user": "root",
             "ansible_ssh_private_key_file": str(self.keys / "operator"),
-            "ansible_ssh_common_args": f"-F none -o UserKnownHostsFile={self.directory}/known -o StrictHostKeyChecking=no",
+            "ansible_ssh_common_args": "-F none -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no",
         }
         value = {
             "plugin": gate_file.PLUGIN,
@@ -142,7 +142,9 @@ class Site:
     def person(self, name: str) -> lifecycle.Person:
         return lifecycle.Person(f"{name}@example.org", self.key(name))
 
-    def request(self, by: str = "alice", now: datetime.datetime | None = None, proof: bytes = b"", **more: t.Any) -> str:
+    def request(
+        self, by: str = "alice", now: datetime.datetime | None = None, proof: bytes = b"", **more: t.Any
+    ) -> str:
         scope = {**REQUEST["scope"], **more.pop("scope", {})}
         moment = now or datetime.datetime.now(datetime.UTC)
         wanted = {**REQUEST, **more, "scope": scope}
@@ -242,7 +244,8 @@ def targets(tmp_path_factory: pytest.TempPathFactory, keys: pathlib.Path) -> t.I
         configuration = directory / f"{name}.conf"
         configuration.write_text(
             f"Port {target.port}\nListenAddress 127.0.0.1\nHostKey {keys}/server\nAuthorizedKeysFile {authorized}\n"
-            "PidFile none\nStrictModes no\nPermitRootLogin yes\nUsePAM no\nSubsystem sftp internal-sftp\nMaxStartups 200\n"
+            "PidFile none\nStrictModes no\nPermitRootLogin yes\nUsePAM no\nMaxStartups 200\n"
+            "Subsystem sftp internal-sftp\n"
         )
         sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
         assert sshd, "sshd is missing: tests/packages openssh-server installs it."

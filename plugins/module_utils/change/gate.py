@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 from ..errors import FlowauditError
 from ..trail import canonical, commitment, entry, note, provenance
-from ..trail.sqlite import SqliteLog
+from ..trail.sqlite import SELDOM, SqliteLog
 from . import history, policy, signature, staging, tree, trust, window
 from .authorization import Authorization
 from .model import Change, Code, Kind, State
@@ -104,7 +104,7 @@ def judge(gate: Gate, command: Command, log: SqliteLog, now: datetime.datetime) 
     if found:
         raise Denied(found)
     try:
-        trust.accept(log, gate.terms, Repository(gate.changes / gate.name).policy_approvals(gate.terms.digest))
+        trust.accept(log, gate.terms, gate.repository.policy_approvals(gate.terms.digest))
     except FlowauditError as error:
         mend = "Have it signed: ansible-playbook flowaudit.ops.change_policy"
         raise Denied([Refusal("policy", str(error), mend)]) from error
@@ -206,7 +206,6 @@ def _question(gate: Gate, command: Command, standing: Standing, log: SqliteLog, 
     shown = None
     if rules.staging and change.kind is Kind.NORMAL and standing.filed.staging:
         shown = staging.check(standing.filed.staging, [note.parse_key(key) for key in gate.terms.staging_keys])
-    last = log.ask("SELECT ts FROM entries ORDER BY seq DESC LIMIT 1")
     return Question(
         now=now,
         inventory=gate.name,
@@ -218,12 +217,26 @@ def _question(gate: Gate, command: Command, standing: Standing, log: SqliteLog, 
         state=standing.state,
         approvals=standing.approvals,
         staging=shown,
-        last_entry_at=window.parse_moment("ts", last[0][0]) if last and last[0][0] else None,
+        last_entry_at=_latest(log),
         overdue=tuple(overdue(gate, rules, log, now)) if change.kind is Kind.NORMAL else (),
         variables=command.variables,
         tags=command.tags,
         skip_tags=command.skip_tags,
     )
+
+
+def _latest(log: SqliteLog) -> datetime.datetime | None:
+    """The latest moment in the trail, since the policy was accepted.
+
+    A clock that once was ahead would lock everybody out for ever; who may change the policy may forget it.
+    """
+    rows = log.ask(
+        "SELECT ts FROM entries INDEXED BY entries_ts WHERE ts IS NOT NULL AND seq > ifnull("
+        f"(SELECT max(seq) FROM entries INDEXED BY entries_type WHERE {SELDOM} AND type = ?), -1)"
+        " ORDER BY ts DESC LIMIT 1",
+        (entry.POLICY_ACCEPTED,),
+    )
+    return window.parse_moment("ts", rows[0][0]) if rows else None
 
 
 def _refusals(gate: Gate, command: Command, standing: Standing, question: Question) -> Iterator[Refusal]:

@@ -20,6 +20,7 @@ from .model import Change, Code, Kind, Risk, State, check_principal
 
 _DAY = datetime.timedelta(days=1)
 _MINUTE = datetime.timedelta(minutes=1)
+_TOLERANCE = datetime.timedelta(seconds=2)  # another run on this node may have written just now
 _TAKEN_BACK_TO = "release_id"
 
 
@@ -135,7 +136,7 @@ def _identity(change: Change, question: Question) -> Iterator[Refusal]:
             f"{change.id} is a change of the inventory {change.inventory}, not of {question.inventory}.",
             "Request one for this inventory (flowaudit.ops.change_request).",
         )
-    if question.last_entry_at is not None and question.now < question.last_entry_at:
+    if question.last_entry_at is not None and question.now < question.last_entry_at - _TOLERANCE:
         yield Refusal(
             "clock",
             f"The clock says {_written(question.now)}, the trail has an entry of {_written(question.last_entry_at)}.",
@@ -219,6 +220,8 @@ def _what(policy: Policy, change: Change, question: Question) -> Iterator[Refusa
             f"{change.id} is about {', '.join(change.scope.playbooks)}, not {question.playbook or 'this command'}.",
             "",
         )
+    elif question.playbook not in change.scope.playbooks and not is_rollback(change, question):
+        yield Refusal("rollback", f"There is nothing that {question.playbook} could take back of {change.id}.", "")
     if change.kind is Kind.STANDARD and question.playbook not in policy.standard:
         yield Refusal(
             "standard",

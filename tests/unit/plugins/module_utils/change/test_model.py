@@ -36,7 +36,7 @@ REQUEST = {
     },
     "rollback": "flowaudit.ops.rollback takes the release before back.",
     "rollback_playbook": "flowaudit.ops.rollback",
-    "code": {"tree": "a" * 40, "collection": "0.3.0", "collection_digest": DIGEST},
+    "code": {"tree": DIGEST, "collection": "0.3.0", "collection_digest": DIGEST},
     "release": "1.4.0",
     "digests": [DIGEST],
     "staging_run": "019a7b2e-0000-7000-8000-000000000000",
@@ -95,7 +95,7 @@ def changed(path, value):
         ("requester", "a" * 200, "principal is"),
         ("requested_at", "2026-11-21T10:00:00", "does not say its offset"),
         ("expires_at", "2026-11-21T10:00:00Z", "expires before"),
-        ("scope", ["nuc1"], "scope has hosts, playbooks"),
+        ("scope", ["nuc1"], "scope has hosts, playbooks, skip_tags, tags, variables"),
         ("scope.hosts", [], "at least one host"),
         ("scope.hosts", ["nuc2", "nuc1"], "hosts is sorted"),
         ("scope.hosts", ["nuc1", "nuc1"], "hosts is sorted"),
@@ -176,3 +176,24 @@ def test_hosts_of_a_scope():
     assert model.hosts_of(["db", "nuc1", "nuc1"], hosts) == ["db", "nuc1"]
     with pytest.raises(FlowauditError, match="names web, which no host"):
         model.hosts_of(["nuc*", "web"], hosts)
+
+
+def test_extra_vars_of_a_scope():
+    given = {"release_id": "1.4.0", "count": 3, "deep": {"b": [True, None], "a": "ä"}, "change_id": "CHG-2026-0001"}
+    assert model.variables_of(given) == ("count=3", 'deep={"a":"ä","b":[true,null]}', 'release_id="1.4.0"')
+    with pytest.raises(FlowauditError, match="The extra variable ratio cannot be part of a change"):
+        model.variables_of({"ratio": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (['ansible_host="127.0.0.1"'], "ansible_host is the inventory's to set"),
+        (['inventory_hostname="h3"'], "inventory_hostname is the inventory's to set"),
+        (["a=1", "a=2"], "gives each variable once"),
+        (["no"], "variables is 'no'"),
+    ],
+)
+def test_variables_that_no_change_has(variables, message):
+    with pytest.raises(FlowauditError, match=message):
+        model.write(REQUEST | {"scope": {**REQUEST["scope"], "variables": variables}})
