@@ -48,7 +48,7 @@ clean: venv ## Remove the demo's and the tests' hosts; Docker and its images sta
 
 # ── Tests ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 .PHONY: test
-test: lint sanity unit trail molecule ## Everything CI runs
+test: lint sanity unit trail gate molecule ## Everything CI runs
 
 .PHONY: lint
 lint: venv ## ansible-lint, yamllint, ruff, mypy, shellcheck, hadolint
@@ -73,6 +73,11 @@ trail: venv ## The trail: real runs, kills, canaries, PostgreSQL, rsyslog, a tim
 	tests/packages git jq openssl postgresql rsyslog rsyslog-gnutls rsyslog-openssl
 	pytest tests/trail
 
+.PHONY: gate
+gate: venv ## The gate: what it refuses and what it lets run, on real ssh servers; needs no Docker
+	tests/packages git openssh-client openssh-server
+	pytest tests/gate
+
 .PHONY: molecule
 molecule: venv ## The main job on fresh hosts, looked at and broken
 	molecule test --all
@@ -96,6 +101,11 @@ bench-trail: venv ## What recording costs a run, beside no recording and beside 
 	tests/packages git jq openssl postgresql rsyslog rsyslog-gnutls rsyslog-openssl
 	python tests/benchmark/trail_core.py
 	python tests/benchmark/trail_runs.py
+
+.PHONY: bench-gate
+bench-gate: venv ## What the gate adds to the start of a run, beside the same inventory in plain YAML (docs/figures.md)
+	tests/packages git openssh-client
+	python tests/benchmark/gate.py
 
 .PHONY: bench-demo
 bench-demo: venv ## How long the demo takes from nothing, again, and an idempotent run (docs/figures.md)

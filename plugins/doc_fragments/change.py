@@ -11,7 +11,8 @@ class ModuleDocFragment:
 options:
   inventory:
     description:
-      - The protected inventory; its C(gate.yml), or the directory that it is in.
+      - The protected inventory; its C(gate.yml), the directory that it is in, or a directory of inventories of which
+        one has the change, or is the only one that is protected.
     type: path
     required: true
 requirements:

@@ -104,6 +104,13 @@ options:
           variables: {description: [Extra-vars that it runs with.], type: dict, default: {}}
           tags: {description: [Tags that it runs with.], type: list, elements: str, default: []}
           skip_tags: {description: [Tags that it skips.], type: list, elements: str, default: []}
+  collection:
+    description:
+      - Version and digest of this collection on the control node. The action plugin gives it; do not set it.
+    type: dict
+    suboptions:
+      version: {description: [Its version.], type: str, required: true}
+      digest: {description: [The digest of what Ansible loads of it.], type: str, required: true}
 seealso:
   - module: flowaudit.ops.change_info
   - plugin: flowaudit.ops.change_gate
@@ -218,8 +225,10 @@ def _step(
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
     """Take the step."""
-    path = gate_file.find(module.params["inventory"])
-    gate = gate_file.load(path)
+    there_already = "" if module.params["state"] == "requested" else module.params["id"]
+    path = gate_file.find(module.params["inventory"], there_already)
+    code = module.params["collection"]
+    gate = gate_file.load(path, (code["version"], code["digest"]) if code else None)
     if not gate.protected:
         raise FlowauditError(f"The inventory {gate.name} is not protected: nothing has to be requested for it.")
     home = Home(module.params["directory"])
@@ -264,6 +273,7 @@ def main() -> None:
         "scope": {"type": "dict", "required": True, "options": scope},
         **{name: {"type": "str", "default": ""} for name in texts},
     }
+    collection = {"version": {"type": "str", "required": True}, "digest": {"type": "str", "required": True}}
     module = AnsibleModule(
         argument_spec={
             "directory": arguments.DIRECTORY,
@@ -278,6 +288,7 @@ def main() -> None:
             "key": {"type": "path", "default": "~/.ssh/id_ed25519", "no_log": False},
             "reason": {"type": "str", "default": ""},
             "request": {"type": "dict", "options": request},
+            "collection": {"type": "dict", "options": collection},
         },
         required_if=[
             ("state", "requested", ["request"]),

@@ -153,7 +153,7 @@ def _page(gate: Gate, standing: Standing, log: SqliteLog | None, language: str) 
 def run(module: AnsibleModule, log: SqliteLog | None) -> dict[str, t.Any]:
     """Look everything up."""
     params, now = module.params, datetime.datetime.now(datetime.UTC)
-    gate = gate_file.load(gate_file.find(params["inventory"]))
+    gate = gate_file.load(gate_file.find(params["inventory"], params["id"]))
     if not gate.protected:
         raise FlowauditError(f"The inventory {gate.name} is not protected: it has no changes.")
     rules = policy.parse(gate.terms.rules)

@@ -38,15 +38,14 @@ class Guard:
 
     def __init__(self, granted: authorization.Authorization) -> None:
         self._granted = granted
+        self._load = connection_loader.get_with_context
         self._allowed: frozenset[Endpoint] | None = None
-        self._learning = False
 
     def install(self) -> None:
         """Look at every connection from now on."""
-        load = connection_loader.get_with_context
 
         def get_with_context(name: str, *args: t.Any, **kwargs: t.Any) -> t.Any:
-            found = load(name, *args, **kwargs)
+            found = self._load(name, *args, **kwargs)
             if found.object is not None and not isinstance(found.object, type):
                 self._watch(found.object)
             return found
@@ -57,13 +56,19 @@ class Guard:
         """Take down what the inventory says of the hosts in the change, before anything else can say it."""
         if self._allowed is not None or self._granted.hosts is None:
             return
-        found = set()
-        self._learning = True
-        for name in self._granted.hosts:
-            host = inventory.get_host(name)
-            if host is not None:
-                found.add(_described(loader, variable_manager.get_vars(host=host, include_hostvars=False), name))
-        self._learning = False
+        found: set[Endpoint] = set()
+        connections: dict[str, t.Any] = {}  # one of each plugin is asked about all its hosts
+        for host in filter(None, map(inventory.get_host, sorted(self._granted.hosts))):
+            variables = variable_manager.get_vars(host=host, include_hostvars=False)
+            templar = Templar(loader=loader, variables=variables)
+            context = PlayContext()
+            kind = str(templar.template(variables.get("ansible_connection", context.connection)))
+            if kind not in connections:
+                connections[kind] = self._load(kind, context, None).object
+            connection = connections[kind]
+            if connection is not None:
+                connection.set_options(var_options=connection._resolve_option_variables(variables, templar))
+                found.add(_endpoint(connection))
         self._allowed = frozenset(found)
 
     def _watch(self, connection: t.Any) -> None:
@@ -78,7 +83,7 @@ class Guard:
     def _demand(self, connection: t.Any) -> None:
         plugin = _plugin(connection)
         # The control node itself; a host outside the change, whose connection says so itself.
-        if self._granted.hosts is None or self._learning or plugin in (_LOCAL, _OUT_OF_SCOPE):
+        if self._granted.hosts is None or plugin in (_LOCAL, _OUT_OF_SCOPE):
             return
         if self._allowed is not None and _endpoint(connection) in self._allowed:
             return
@@ -88,19 +93,6 @@ class Guard:
             f"This connection ({plugin.rpartition('.')[2]} to {where}) is not that of a host in"
             f" {self._granted.change_id}, as the inventory describes it. Nothing was sent."
         )
-
-
-def _described(loader: t.Any, variables: dict[str, t.Any], name: str) -> Endpoint:
-    """The connection to a host by its variables; they are templated as a task's would be."""
-    templar = Templar(loader=loader, variables=variables)
-    context = PlayContext()
-    context.remote_addr = name
-    kind = templar.template(variables.get("ansible_connection", context.connection))
-    connection = connection_loader.get(kind, context, None)
-    if connection is None:
-        return (str(kind), name)
-    connection.set_options(var_options=connection._resolve_option_variables(variables, templar))
-    return _endpoint(connection)
 
 
 def _endpoint(connection: t.Any) -> Endpoint:

@@ -642,7 +642,7 @@ def run_once(site: Site, change_id: str, moment: datetime.datetime) -> None:
     stamp = moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
     site.run("play.yml")  # makes the trail, and accepts the policy
     log = site.log()
-    run = {"run": "0190-past", "chg": change_id, "ts": stamp}
+    run = {"run": "0190-past", "chg": change_id, "ts": stamp, "inventory": "production"}
     scope = site.change(change_id).scope
     granted = {"playbooks": list(scope.playbooks), "hosts": list(scope.hosts), "check": False, "rollback": False}
     log.append([{**run, **granted, "type": "run.authorized"}, {**run, "type": "run.end", "status": "ok"}])

@@ -33,6 +33,8 @@ class Gate:
     top: pathlib.Path  # of its Git repository
     changes: pathlib.Path  # the directory of all inventories' changes
     terms: trust.Terms
+    # Version and digest of the collection, for a module, which is not where the collection is; else they are looked up.
+    collection: tuple[str, str] | None = None
 
     @property
     def repository(self) -> Repository:
@@ -41,7 +43,17 @@ class Gate:
 
     def code(self) -> Code:
         """What would run now."""
-        return Code(tree.digest(self.top, [self.changes]), provenance.collection_version(), tree.collection_digest())
+        version, digest = self.collection or collection()
+        return Code(tree.digest(self.top, [self.changes]), version, digest)
+
+
+def collection() -> tuple[str, str]:
+    """Version and digest of this collection, where it is installed.
+
+    Raises:
+        FlowauditError: it cannot be read.
+    """
+    return provenance.collection_version(), tree.collection_digest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +153,7 @@ def stand(gate: Gate, change_id: str, log: SqliteLog | None, *, remember: bool =
         entry.CHANGE_REVOKED: stated(filed.revocation, change, signers, signature.REVOCATION),
         entry.CHANGE_REVIEWED: stated(filed.review, change, signers, signature.REVIEW),
     }
-    known = history.History() if log is None else history.of(log, change.id)
+    known = history.History() if log is None else history.of(log, gate.name, change.id)
     for kind, statement in said.items():
         told = known.revoked if kind == entry.CHANGE_REVOKED else known.reviewed
         if log is not None and remember and statement and not told:

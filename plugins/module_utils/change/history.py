@@ -85,22 +85,23 @@ class History:
         }
 
 
-def of(log: SqliteLog, change_id: str) -> History:
-    """The history of a change."""
+def of(log: SqliteLog, inventory: str, change_id: str) -> History:
+    """The history of a change of an inventory."""
     rows = log.ask(
         f"SELECT line FROM entries INDEXED BY entries_chg WHERE {SELDOM} AND chg = ? ORDER BY seq", (change_id,)
     )
-    return read(canonical.decode(line.encode()) for (line,) in rows if line is not None)
+    return read((canonical.decode(line.encode()) for (line,) in rows if line is not None), inventory)
 
 
-def read(entries: Iterable[Fields]) -> History:
-    """The history that entries of one change tell, in their order."""
+def read(entries: Iterable[Fields], inventory: str) -> History:
+    """The history that entries of one id tell, in their order; other inventories may have a change of that id, too."""
     runs: dict[str, RunOfChange] = {}
     kinds = set()
     for value in entries:
-        kinds.add(value["type"])
         run = runs.get(value.get("run", ""))
-        if value["type"] == entry.RUN_AUTHORIZED:
+        if value.get("inventory") == inventory:
+            kinds.add(value["type"])
+        if value["type"] == entry.RUN_AUTHORIZED and value["inventory"] == inventory:
             runs[value["run"]] = RunOfChange(
                 value["run"],
                 tuple(value["playbooks"]),

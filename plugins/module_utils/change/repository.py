@@ -77,6 +77,10 @@ class Repository:
         except OSError as error:
             raise FlowauditError(f"The changes in {self.path} cannot be read: {error.strerror}.") from error
 
+    def has(self, change_id: str) -> bool:
+        """Whether there is a change of this id, in whatever form."""
+        return change_id in self.ids()
+
     def place(self, change_id: str) -> pathlib.Path:
         """The directory of a change."""
         return self.path / model.check_id(change_id)
@@ -131,8 +135,9 @@ class Repository:
         return write(self.place(change_id) / name, content)
 
     def next_id(self, year: int) -> str:
-        """The first id of a year that is not taken."""
-        numbers = [int(name[9:]) for name in self.ids() if name.startswith(f"CHG-{year:04d}-")]
+        """The first id of a year that no inventory beside this one has taken either."""
+        taken = [name for place in [self.path, *self.path.parent.glob("*/")] for name in Repository(place).ids()]
+        numbers = [int(name[9:]) for name in taken if name.startswith(f"CHG-{year:04d}-")]
         return f"CHG-{year:04d}-{max(numbers, default=0) + 1:04d}"
 
     @contextlib.contextmanager
