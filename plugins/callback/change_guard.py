@@ -84,7 +84,17 @@ class CallbackModule(CallbackBase):
         manager = play.get_variable_manager()
         if CallbackModule.guard is not None:
             CallbackModule.guard.learn(play.get_loader(), manager, manager._inventory)
+        self._demand_same_code()
         self._demand(manager._inventory.get_hosts(play.hosts))
+
+    @staticmethod
+    def _demand_same_code() -> None:
+        """Files that are exchanged while a run lasts are noticed before its next play."""
+        granted = authorization.granted()
+        if granted is not None and granted.hosts is not None and not authorization.same_code():
+            message = f"The repository or the collection is not that of {granted.change_id} any more."
+            mend = "Leave files alone while a run lasts."
+            denial.deny(granted.inventory, granted.fields, granted.change_id, [Refusal("code_changed", message, mend)])
 
     def _demand(self, hosts: t.Iterable[t.Any]) -> None:
         granted = authorization.granted()

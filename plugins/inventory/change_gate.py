@@ -174,13 +174,13 @@ import pathlib
 import typing as t
 
 from ansible import constants, context
-from ansible.errors import AnsibleParserError
+from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager
 from ansible.plugins.inventory.yaml import InventoryModule as YamlInventory
 from ansible.plugins.loader import callback_loader
 from ansible.utils.vars import load_extra_vars
 
-from ..module_utils.change import authorization, gate, gate_file, policy
+from ..module_utils.change import authorization, gate, gate_file, policy, tree
 from ..module_utils.change.policy import Refusal
 from ..module_utils.errors import FlowauditError
 from ..plugin_utils import command, denial
@@ -205,8 +205,11 @@ class InventoryModule(YamlInventory):
             self._populate(loader.load_from_file(path, cache="none", trusted_as_template=True), opened)
             if not command.lists_only(context.CLIARGS):
                 self._ask(opened)
-        except (FlowauditError, AnsibleParserError) as error:
-            denial.deny("", {}, "", [Refusal("gate", f"The gate {path} lets nobody through: {error}", "")])
+        except Exception as error:
+            # Whatever it is: Ansible would warn, keep the hosts that are there already, and go on.
+            known = isinstance(error, FlowauditError | AnsibleError)
+            why = str(error) if known else f"{type(error).__name__}, a fault of {self.NAME}."
+            denial.deny("", {}, "", [Refusal("gate", f"The gate {path} lets nobody through: {why}", "")])
 
     # ── Hosts ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -226,8 +229,8 @@ class InventoryModule(YamlInventory):
 
     @staticmethod
     def _file(opened: gate.Gate, written: t.Any) -> str:
-        path = (opened.top / str(written)).resolve()
-        if not path.is_relative_to(opened.top) or not path.is_file():
+        path = opened.top / str(written)
+        if not path.is_file() or not tree.covers(opened.top, path, [opened.changes]):
             raise FlowauditError(f"the source {written} is no file of the repository {opened.top}.")
         return str(path)
 
@@ -273,8 +276,10 @@ class InventoryModule(YamlInventory):
     def _ask(self, opened: gate.Gate) -> None:
         granted = authorization.granted()
         if granted is None:
+            if opened.protected:
+                tree.drop_bytecode(opened.top, [opened.changes])
             granted = self._judged(opened)
-            authorization.grant(granted)
+            authorization.grant(granted, opened.code)
             self._load_callbacks()
         # Also when a task has the inventory read again.
         if granted.hosts is not None:

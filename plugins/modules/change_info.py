@@ -105,7 +105,7 @@ _FINAL = (State.REQUESTED, State.APPROVED)  # the states that end by themselves
 
 
 def _told(standing: Standing, rules: policy.Policy, now: datetime.datetime) -> dict[str, t.Any]:
-    change, ended = standing.change, standing.history.ended
+    change, ended, key = standing.change, standing.history.ended, standing.requester_key
     expired = standing.state in _FINAL and now >= change.expires_at
     due = ""
     if change.kind is Kind.EMERGENCY and ended is not None and not standing.history.reviewed:
@@ -121,7 +121,7 @@ def _told(standing: Standing, rules: policy.Policy, now: datetime.datetime) -> d
         "hosts": list(change.scope.hosts),
         "playbooks": list(change.scope.playbooks),
         "approvals": [approval.principal for approval in standing.approvals],
-        "missing": [refusal.message for refusal in policy.lacking(rules, change, standing.approvals)],
+        "missing": [refusal.message for refusal in policy.lacking(rules, change, standing.approvals, key)],
         "review_due": due,
         "runs": [
             {

@@ -15,7 +15,7 @@ from ansible.inventory.manager import IGNORED, InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.utils.collection_loader._collection_finder import _get_collection_playbook_path
 
-from ..module_utils.change import model, trust
+from ..module_utils.change import model, tree, trust
 from ..module_utils.change.gate import Command, Gate
 from ..module_utils.change.policy import Policy, Refusal
 from ..module_utils.errors import FlowauditError
@@ -24,13 +24,14 @@ COLLECTION = "flowaudit.ops"
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _IMPORTS = ("import_playbook", "ansible.builtin.import_playbook")
 _SECONDS = datetime.timedelta(seconds=1)
+_LONGEST = 31 * 86400  # seconds, as a window
 
 # What an operator sets for their own comfort, and the secrets that have to come from somewhere. Everything else of
 # Ansible's that the environment says (plugins, connections, caches, callbacks) is the repository's to say.
 _HARMLESS = frozenset(
     {
         *("ANSIBLE_FORCE_COLOR", "ANSIBLE_NOCOLOR", "ANSIBLE_NOCOWS", "ANSIBLE_VERBOSITY", "ANSIBLE_LOG_PATH"),
-        *("ANSIBLE_FORKS", "ANSIBLE_TIMEOUT", "ANSIBLE_HOME", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_DIFF_ALWAYS"),
+        *("ANSIBLE_FORKS", "ANSIBLE_TIMEOUT", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_DIFF_ALWAYS"),
         *("ANSIBLE_VAULT_PASSWORD_FILE", "ANSIBLE_VAULT_IDENTITY_LIST", "ANSIBLE_VAULT_IDENTITY"),
         *("ANSIBLE_PRIVATE_KEY_FILE", "ANSIBLE_REMOTE_USER", "ANSIBLE_BECOME_PASSWORD_FILE"),
         *("ANSIBLE_CALLBACK_RESULT_FORMAT", "ANSIBLE_CALLBACK_FORMAT_PRETTY", "ANSIBLE_DEVEL_WARNING"),
@@ -48,13 +49,28 @@ _REDIRECTING = {
     "module_path": "--module-path",
     "start_at_task": "--start-at-task",
     "basedir": "--playbook-dir",
+    "step": "--step",
+    "force_handlers": "--force-handlers",
+    "become_user": "--become-user",
 }
+# Where Ansible looks for code beside the playbook and the collections.
+_PLACES_OF_CODE = (
+    *("DEFAULT_MODULE_PATH", "DEFAULT_MODULE_UTILS_PATH", "DEFAULT_ACTION_PLUGIN_PATH", "DEFAULT_FILTER_PLUGIN_PATH"),
+    *("DEFAULT_LOOKUP_PLUGIN_PATH", "DEFAULT_TEST_PLUGIN_PATH", "DEFAULT_CALLBACK_PLUGIN_PATH", "BECOME_PLUGIN_PATH"),
+    *("DEFAULT_CONNECTION_PLUGIN_PATH", "DEFAULT_STRATEGY_PLUGIN_PATH", "DEFAULT_VARS_PLUGIN_PATH"),
+    *("DEFAULT_INVENTORY_PLUGIN_PATH", "DEFAULT_CACHE_PLUGIN_PATH", "DEFAULT_ROLES_PATH"),
+)
+_OF_THE_SYSTEM = ("/usr/share/ansible", "/etc/ansible")  # root's
 
 
 def lists_only(arguments: Mapping[str, t.Any]) -> bool:
     """Whether the command shows what there is, and runs nothing."""
-    shows = any(arguments.get(name) for name in ("listhosts", "listtasks", "listtags", "syntax"))
-    return bool(shows or {"list", "graph", "host"} <= set(arguments))  # the latter is ansible-inventory
+    if "start_at_task" in arguments:  # ansible-playbook
+        return any(arguments.get(name) for name in ("listhosts", "listtasks", "listtags", "syntax"))
+    if "module_name" in arguments:  # ansible
+        return bool(arguments.get("listhosts"))
+    # ansible-inventory; ansible-console takes --list-hosts, and does not care.
+    return {"list", "graph", "host"} <= set(arguments)
 
 
 def read(
@@ -87,13 +103,18 @@ def read(
         # Commands without a playbook are named themselves in a scope.
         program = "ansible" if "module_name" in arguments else "ansible-console" if "pattern" in arguments else ""
         playbooks = [program]
+        if gate.protected and not tree.covers(gate.top, os.getcwd(), [gate.changes]):
+            # Their variables (group_vars, host_vars) are those of the current directory.
+            problems.append(
+                Refusal("directory", f"{program} reads variables of {os.getcwd()}.", f"Run it in {gate.top}.")
+            )
         if not program:
             problems.append(
                 Refusal("program", "Only Ansible's own commands can be let begin.", "Use ansible-playbook.")
             )
     variables: tuple[str, ...] = ()
     try:
-        variables = model.variables_of(trust.plain(extra_vars))
+        variables = model.variables_of(trust.plain(extra_vars, moments=False))
     except FlowauditError as error:
         problems.append(Refusal("variables", str(error), "Leave it out."))
     change_id = extra_vars.get("change_id", "")
@@ -122,17 +143,41 @@ def _environment(gate: Gate, rules: Policy | None) -> Iterator[Refusal]:
             "Unset it: what it says belongs into the repository's ansible.cfg, or allow it in the policy.",
         )
     used = constants.CONFIG_FILE
-    if used and used != _SYSTEM_CONFIGURATION and not pathlib.Path(used).resolve().is_relative_to(gate.top):
+    if used != _SYSTEM_CONFIGURATION and not (used and tree.covers(gate.top, used, [gate.changes])):
         yield Refusal(
             "configuration",
-            f"Ansible's configuration {used} is not the repository's.",
+            f"Ansible's configuration {used or '(none)'} is not the repository's.",
             f"Run it in {gate.top}, or with ANSIBLE_CONFIG={gate.top}/ansible.cfg.",
         )
+    if constants.CACHE_PLUGIN != "memory":
+        yield Refusal(
+            "fact_cache",
+            f"Facts are kept from run to run ({constants.CACHE_PLUGIN}), and override the inventory.",
+            "Leave fact_caching out of ansible.cfg.",
+        )
+    for setting in _PLACES_OF_CODE:
+        for place in getattr(constants, setting, None) or ():
+            if not _is_known(gate, pathlib.Path(place)):
+                yield Refusal(
+                    "plugins",
+                    f"Ansible would load code from {place}, which nobody has approved.",
+                    "Move it into the repository.",
+                )
+
+
+def _is_known(gate: Gate, place: pathlib.Path) -> bool:
+    if not place.is_dir() or not any(place.iterdir()) or str(place).startswith(_OF_THE_SYSTEM):
+        return True
+    return tree.covers(gate.top, place, [gate.changes])
 
 
 def _options(arguments: Mapping[str, t.Any]) -> Iterator[Refusal]:
     for name, option in _REDIRECTING.items():
         if arguments.get(name):
+            yield Refusal("option", f"{option} would change what was approved.", "Leave it out.")
+    for name, default in (("connection", "DEFAULT_TRANSPORT"), ("become_method", "DEFAULT_BECOME_METHOD")):
+        if arguments.get(name) not in (None, getattr(constants, default)):
+            option = f"--{name.replace('_', '-')}"
             yield Refusal("option", f"{option} would change what was approved.", "Leave it out.")
 
 
@@ -156,11 +201,13 @@ def _beside(gate: Gate, arguments: Mapping[str, t.Any]) -> Iterator[Refusal]:
 def _playbook(gate: Gate, written: str) -> tuple[str, str]:
     """The name of a playbook in a scope, and its file."""
     found = _get_collection_playbook_path(written)
-    path = pathlib.Path(found[1] if found else written).resolve()
-    if path.is_relative_to(_ROOT / "playbooks"):
-        return f"{COLLECTION}.{path.relative_to(_ROOT / 'playbooks').with_suffix('').as_posix()}", str(path)
-    if found is None and path.is_file() and path.is_relative_to(gate.top):
-        return path.relative_to(gate.top).as_posix(), str(path)
+    path = pathlib.Path(os.path.abspath(found[1] if found else written))
+    real = path.resolve()
+    # By the path that it is used by: what belongs to a playbook is looked for beside it.
+    if tree.covers(_ROOT / "playbooks", path):
+        return f"{COLLECTION}.{real.relative_to(_ROOT / 'playbooks').with_suffix('').as_posix()}", str(path)
+    if found is None and path.is_file() and tree.covers(gate.top, path, [gate.changes]):
+        return real.relative_to(gate.top).as_posix(), str(path)
     if found is None and not path.is_file():
         raise FlowauditError(f"There is no playbook {written}.")
     raise FlowauditError(
@@ -185,6 +232,8 @@ def _duration(loader: DataLoader, path: str) -> datetime.timedelta:
         runbook = variables.get("runbook") if isinstance(variables, Mapping) else None
         seconds = runbook.get("max_duration") if isinstance(runbook, Mapping) else None
         if isinstance(seconds, int):
+            if not 0 <= seconds <= _LONGEST:
+                raise FlowauditError(f"{path} says that it takes {seconds} seconds (max_duration).")
             total += seconds * _SECONDS
     return total
 
@@ -208,4 +257,5 @@ def _limited(loader: DataLoader, inventory: t.Any, limit: t.Any) -> tuple[str, .
 
 def _tags(arguments: Mapping[str, t.Any], name: str) -> tuple[str, ...]:
     given: Iterable[t.Any] = arguments.get(name) or ()
-    return tuple(sorted({str.__str__(tag) for tag in given if tag != "all"}))
+    # All is what no --tags means; --skip-tags all is another matter.
+    return tuple(sorted({str.__str__(tag) for tag in given if tag != "all" or name == "skip_tags"}))

@@ -43,23 +43,28 @@ def deny(inventory: str, fields: Mapping[str, t.Any], change_id: str, refusals: 
         for refusal in refusals:
             display.error(redact.redacted(str(refusal), prose=True), wrap_text=False)
     try:
-        actor = provenance.actor()
-        draft: entry.Draft = {
-            "type": entry.RUN_DENIED,
-            "ts": entry.timestamp(),
-            "inventory": inventory,
-            "command": fields.get("command", ""),
-            "playbooks": [redact.redacted(name) for name in fields.get("playbooks", ())],
-            "reasons": sorted({refusal.code for refusal in refusals}),
-            "node": provenance.node(),
-            "actor": actor.commitment,
-        }
-        if _CHANGE_ID.fullmatch(change_id):
-            draft["chg"] = change_id
-        with trail() as log:
-            log.append([draft], [actor])
-    except FlowauditError as error:
+        _record(inventory, fields, change_id, refusals)
+    except Exception as error:
+        why = str(error) if isinstance(error, FlowauditError) else type(error).__name__
         with contextlib.suppress(Exception):
-            display.error(f"That it was refused could not be recorded: {error}", wrap_text=False)
+            display.error(f"That it was refused could not be recorded: {why}", wrap_text=False)
     # No exception: Ansible would take one for an inventory that cannot be read, and go on with others.
     raise SystemExit(1)
+
+
+def _record(inventory: str, fields: Mapping[str, t.Any], change_id: str, refusals: Sequence[Refusal]) -> None:
+    actor = provenance.actor()
+    draft: entry.Draft = {
+        "type": entry.RUN_DENIED,
+        "ts": entry.timestamp(),
+        "inventory": inventory,
+        "command": fields.get("command", ""),
+        "playbooks": [redact.redacted(name) for name in fields.get("playbooks", ())],
+        "reasons": sorted({refusal.code for refusal in refusals}),
+        "node": provenance.node(),
+        "actor": actor.commitment,
+    }
+    if _CHANGE_ID.fullmatch(change_id):
+        draft["chg"] = change_id
+    with trail() as log:
+        log.append([draft], [actor])

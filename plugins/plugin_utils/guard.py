@@ -10,9 +10,11 @@ workers that are forked from it.
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible import constants
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.playbook.play_context import PlayContext
 from ansible.plugins.loader import connection_loader
 from ansible.template import Templar
@@ -59,15 +61,16 @@ class Guard:
         found: set[Endpoint] = set()
         connections: dict[str, t.Any] = {}  # one of each plugin is asked about all its hosts
         for host in filter(None, map(inventory.get_host, sorted(self._granted.hosts))):
-            variables = variable_manager.get_vars(host=host, include_hostvars=False)
+            variables = variable_manager.get_vars(host=host)
             templar = Templar(loader=loader, variables=variables)
             context = PlayContext()
+            context.network_os = str(variables.get("ansible_network_os", ""))
             kind = str(templar.template(variables.get("ansible_connection", context.connection)))
             if kind not in connections:
                 connections[kind] = self._load(kind, context, None).object
             connection = connections[kind]
             if connection is not None:
-                connection.set_options(var_options=connection._resolve_option_variables(variables, templar))
+                connection.set_options(var_options=_resolved(connection, variables, templar))
                 found.add(_endpoint(connection))
         self._allowed = frozenset(found)
 
@@ -93,6 +96,17 @@ class Guard:
             f"This connection ({plugin.rpartition('.')[2]} to {where}) is not that of a host in"
             f" {self._granted.change_id}, as the inventory describes it. Nothing was sent."
         )
+
+
+def _resolved(connection: t.Any, variables: dict[str, t.Any], templar: Templar) -> dict[str, t.Any]:
+    """The variables that a connection takes; those that a play gives, and the inventory does not, are left out."""
+    values: dict[str, t.Any] = {"_extras": {}}
+    for name in constants.config.get_plugin_vars("connection", connection._load_name):
+        if name in variables:
+            # What says where it leads and cannot be known here makes another endpoint, which is refused.
+            with contextlib.suppress(AnsibleError):
+                values[name] = templar.template(variables[name])
+    return values
 
 
 def _endpoint(connection: t.Any) -> Endpoint:

@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import datetime
 import json
+import os
+import py_compile
 import subprocess
+import time
 import typing as t
 
 import pytest
@@ -342,6 +346,87 @@ def test_templated_addresses_of_the_inventory_count(site: Site) -> None:
     site.commit()
     done, touched = run(site, "play.yml", "-e", f"change_id={site.approved()}", *LIMIT)
     assert done.returncode == 0 and touched == {"h1", "h2"}, done.stdout
+
+
+def test_addresses_that_lead_over_another_host_of_the_inventory(site: Site) -> None:
+    ports = {target.name: target.port for target in site.targets}
+    hosts = {"h1": {"my_port": ports["h1"], "ansible_port": "{{ hostvars['h1']['my_port'] }}"}}
+    site.gate(inventory={"all": {"children": {"nuc": {"hosts": hosts}}, "vars": _connection(site)}})
+    site.commit()
+    change_id = site.approved(scope={"hosts": ["h1"]})
+    done, touched = run(site, "play.yml", "-e", f"change_id={change_id}")
+    assert done.returncode == 0 and touched == {"h1"}, done.stdout
+
+
+def test_a_play_may_say_who_logs_in(site: Site) -> None:
+    gate = {**_connection(site), "ansible_user": "{{ deploy_user }}"}
+    hosts = {target.name: {"ansible_port": target.port} for target in site.targets}
+    site.gate(inventory={"all": {"children": {"nuc": {"hosts": hosts}}, "vars": gate}})
+    site.playbook("play.yml", TOUCH, vars={"deploy_user": "root"})
+    site.commit()
+    done, touched = run(site, "play.yml", "-e", f"change_id={site.approved()}", *LIMIT)
+    assert done.returncode == 0 and touched == {"h1", "h2"}, done.stdout
+
+
+def test_files_exchanged_while_it_runs_are_noticed_before_the_next_play(site: Site) -> None:
+    exchange = {"name": "Exchange", "ansible.builtin.command": f"touch {site.top}/more.yml", "delegate_to": "localhost"}
+    plays = [
+        {"name": "First", "hosts": "h1", "gather_facts": False, "tasks": [exchange]},
+        {"name": "Then", "hosts": "h1", "gather_facts": False, "tasks": [TOUCH]},
+    ]
+    site.write("play.yml", plays)
+    site.commit()
+    done, touched = run(site, "play.yml", "-e", f"change_id={site.approved()}", "--limit", "h1")
+    assert done.returncode == 1 and not touched and "is not that of CHG-2026-0001 any more" in done.stdout, done.stdout
+
+
+def test_bytecode_is_not_what_was_approved(site: Site) -> None:
+    site.write(
+        "filter_plugins/say.py",
+        "class FilterModule:\n    def filters(self):\n        return {'say': lambda x: 'good'}\n",
+    )
+    wanted = {"name": "Say it", "ansible.builtin.assert": {"that": "'' | say == 'good'"}}
+    site.playbook("play.yml", wanted, hosts="h1")
+    site.write(".gitignore", "__pycache__\n")
+    site.commit()
+    source = site.top / "filter_plugins" / "say.py"
+    good = source.read_text()
+    source.write_text(good.replace("good", "evil"))
+    py_compile.compile(str(source), doraise=True)
+    moment = source.stat().st_mtime_ns
+    source.write_text(good)
+    os.utime(source, ns=(moment, moment))
+    done = site.run("play.yml", "-e", f"change_id={site.approved()}", "--limit", "h1")
+    assert done.returncode == 0, done.stdout
+
+
+def test_one_run_at_a_time(site: Site) -> None:
+    wait = f"touch {site.directory}/there; while [ ! -e {site.directory}/go ]; do sleep 0.05; done"
+    site.playbook("play.yml", {"name": "Wait", "ansible.builtin.raw": wait}, hosts="h1")
+    site.commit()
+    words = ("play.yml", "-e", f"change_id={site.approved()}", "--limit", "h1")
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        first = threads.submit(site.run, *words)
+        while not (site.directory / "there").exists():
+            time.sleep(0.05)
+        second = site.run(*words)
+        (site.directory / "go").touch()
+        assert first.result().returncode == 0
+    assert second.returncode == 1 and "has not ended. Wait for its end." in second.stdout
+
+
+def test_a_review_counts_when_its_requester_has_left(site: Site) -> None:
+    emergency = site.approved("bob", kind="emergency", by="dave")
+    assert site.run("play.yml", "-e", f"change_id={emergency}", *LIMIT).returncode == 0
+    signers = site.top / "allowed_signers"
+    signers.write_text("".join(line for line in signers.read_text().splitlines(True) if not line.startswith("dave")))
+    site.commit()
+    gate = gate_file.load(site.gate_path)
+    for name in ("bob", "carol"):
+        for path, content in lifecycle.sign_terms(gate, site.person(name)).files.items():
+            repository.write(path, content)
+    done = site.run("play.yml", "-e", f"change_id={site.approved()}", *LIMIT)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_signature_by_plain_ssh_keygen(site: Site) -> None:

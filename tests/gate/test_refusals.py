@@ -31,6 +31,7 @@ class Wish:
     env: dict[str, str] = dataclasses.field(default_factory=dict)
     tool: str = "ansible-playbook"
     recorded: bool = True
+    directory: str = ""
     inventory: str = "inventories/production"
 
 
@@ -642,9 +643,10 @@ def run_once(site: Site, change_id: str, moment: datetime.datetime) -> None:
     stamp = moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
     site.run("play.yml")  # makes the trail, and accepts the policy
     log = site.log()
+    change = site.change(change_id)
     run = {"run": "0190-past", "chg": change_id, "ts": stamp, "inventory": "production"}
-    scope = site.change(change_id).scope
-    granted = {"playbooks": list(scope.playbooks), "hosts": list(scope.hosts), "check": False, "rollback": False}
+    scope = {"playbooks": list(change.scope.playbooks), "hosts": list(change.scope.hosts)}
+    granted = {**scope, "check": False, "rollback": False, "kind": str(change.kind), "document": change.digest}
     log.append([{**run, **granted, "type": "run.authorized"}, {**run, "type": "run.end", "status": "ok"}])
     log.close()
 
@@ -726,6 +728,161 @@ def a_trail_that_cannot_be_written(site: Site) -> Wish:
     return play(change_id, recorded=False)
 
 
+# ── Ways round it ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@refused("The inventory production is protected")
+def a_console_that_says_it_only_lists(site: Site) -> Wish:
+    return Wish(("all", "--list-hosts"), tool="ansible-console")
+
+
+@refused("says that it takes")
+def a_number_that_is_too_large(site: Site) -> Wish:
+    site.playbook("play.yml", TOUCH, vars={"runbook": {"max_duration": 10**30}})
+    return Wish(("play.yml",))
+
+
+@refused("has 0 of 2 approvals")
+def another_ssh_keygen(site: Site) -> Wish:
+    change_id = site.request()
+    programs = site.directory / "programs"
+    programs.mkdir()
+    fake = programs / "ssh-keygen"
+    fake.write_text(
+        "#!/bin/sh\nwhile [ $# -gt 0 ]; do case $1 in -I) p=$2;; -n) n=$2;; esac; shift; done\n"
+        'echo "Good \\"$n\\" signature for $p with ED25519 key SHA256:$p"\n'
+    )
+    fake.chmod(0o755)
+    for name in ("bob", "carol"):
+        repository.write(site.changes / change_id / "approvals" / f"{name}@example.org.sig", b"anything")
+    return play(change_id, env={"PATH": f"{programs}:{os.environ['PATH']}"})
+
+
+def copied_gate(site: Site, place: str) -> Wish:
+    change_id = site.approved()
+    path = site.write(f"{place}/gate.yml", site.gate_path.read_text().replace("h1:", "h1: # elsewhere\n"))
+    return play(change_id, inventory=str(path))
+
+
+@refused("lies where nobody looks at it")
+def a_gate_in_a_hidden_directory(site: Site) -> Wish:
+    return copied_gate(site, ".git/evil")
+
+
+@refused("lies where nobody looks at it")
+def a_gate_among_the_changes(site: Site) -> Wish:
+    return copied_gate(site, "changes/production/inventory")
+
+
+@refused("Ansible's configuration (none) is not the repository's")
+def no_configuration(site: Site) -> Wish:
+    change_id = site.approved()
+    (site.top / "ansible.cfg").unlink()
+    return play(change_id, recorded=False)
+
+
+@refused("is not the repository's")
+def a_hidden_configuration(site: Site) -> Wish:
+    change_id = site.approved()
+    path = site.write(".git/evil.cfg", (site.top / "ansible.cfg").read_text())
+    return play(change_id, env={"ANSIBLE_CONFIG": str(path)})
+
+
+@refused("is not the repository's")
+def a_configuration_behind_a_link(site: Site) -> Wish:
+    change_id = site.approved()
+    (site.directory / "ansible.cfg").symlink_to(site.top / "ansible.cfg")
+    return play(change_id, env={"ANSIBLE_CONFIG": str(site.directory / "ansible.cfg")})
+
+
+@refused("an approval does not cover what is in it")
+def a_playbook_behind_a_link(site: Site) -> Wish:
+    change_id = site.approved()
+    (site.directory / "play.yml").symlink_to(site.top / "play.yml")
+    return Wish((str(site.directory / "play.yml"), "-e", f"change_id={change_id}", "--limit", "h1,h2"))
+
+
+@refused("ansible reads variables of")
+def a_command_in_another_directory(site: Site) -> Wish:
+    change_id = site.approved(scope={"playbooks": ["ansible"]})
+    words = ("-i", str(site.gate_path.parent), "h1", "-m", "raw", "-a", "id", "-e", f"change_id={change_id}")
+    configuration = {"ANSIBLE_CONFIG": str(site.top / "ansible.cfg")}
+    return Wish(words, configuration, "ansible", inventory="", directory=str(site.directory))
+
+
+@refused("The inventory's repository is sha256:")
+def variables_in_a_directory_for_bytecode(site: Site) -> Wish:
+    change_id = site.approved()
+    site.write(".git/info/exclude", "__pycache__\n")
+    site.write("inventories/production/group_vars/all/__pycache__/x.yml", {"what": "evil"})
+    return play(change_id)
+
+
+@refused("The inventory production was protected when this control node saw it last")
+def no_protection_any_more(site: Site) -> Wish:
+    accepted(site)
+    site.gate(protected=False)
+    return Wish(("play.yml",))
+
+
+@refused("has 0 of 1 approvals")
+def the_requester_under_another_name(site: Site) -> Wish:
+    signers = site.top / "allowed_signers"
+    signers.write_text(f"{signers.read_text()}alice.smith@example.org {(site.keys / 'alice.pub').read_text()}")
+    site.commit()
+    change_id = site.request(risk="low")
+    site.sign(change_id, "alice.smith", site.key("alice"))
+    return play(change_id)
+
+
+@refused("Facts are kept from run to run")
+def a_cache_of_facts(site: Site) -> Wish:
+    path = site.top / "ansible.cfg"
+    cache = f"[defaults]\nfact_caching = jsonfile\nfact_caching_connection = {site.directory}/facts\n"
+    path.write_text(path.read_text().replace("[defaults]\n", cache))
+    site.commit()
+    return play(site.approved())
+
+
+@refused("--step would change what was approved")
+def one_task_at_a_time(site: Site) -> Wish:
+    return play(site.approved(), "--step")
+
+
+@refused("--connection would change what was approved")
+def another_connection(site: Site) -> Wish:
+    return play(site.approved(), "-c", "local")
+
+
+@refused("The run is about other tasks than")
+def all_tasks_skipped(site: Site) -> Wish:
+    return play(site.approved(), "--skip-tags", "all")
+
+
+environment("ANSIBLE_HOME", "/tmp/home")
+
+
+@refused("which nobody has approved. Move it into the repository.")
+def modules_in_the_home_directory(site: Site) -> Wish:
+    place = site.directory / "home" / ".ansible" / "plugins" / "modules"
+    place.mkdir(parents=True)
+    (place / "command.py").write_text("raise SystemExit(1)\n")
+    return play(site.approved())
+
+
+@refused("The review of CHG-2026-0001 is overdue")
+def an_overdue_review_whose_change_was_deleted(site: Site) -> Wish:
+    emergency = site.approved("bob", kind="emergency")
+    run_once(site, emergency, NOW - 6 * DAY)
+    shutil.rmtree(site.changes / emergency)
+    return play(site.approved(id="CHG-2026-0002"))
+
+
+@refused("is no value that a change or a policy holds")
+def a_date_as_variable(site: Site) -> Wish:
+    return play(site.approved(scope={"variables": {"when": "2026-01-01"}}), "-e", '{"when": 2026-01-01}')
+
+
 # ── Everything of the above ──────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -734,7 +891,8 @@ def test_it_is_refused(site: Site, message: str, arrange: Arranged) -> None:
     wish = arrange(site)
     before = site.visits()
     denied = len(site.entries("run.denied")) if wish.recorded else 0
-    done = site.run(*wish.words, tool=wish.tool, inventory=wish.inventory, env=wish.env)
+    where = {"cwd": wish.directory} if wish.directory else {}
+    done = site.run(*wish.words, tool=wish.tool, inventory=wish.inventory, env=wish.env, **where)
     said = " ".join(done.stdout.split())
     assert done.returncode == 1 and message in said, done.stdout
     assert site.visits() == before

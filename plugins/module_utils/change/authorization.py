@@ -9,6 +9,7 @@ import typing as t
 from collections.abc import Sequence
 
 from ..trail.commitment import Opening
+from .model import Code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +26,22 @@ class Authorization:
 
 class _Process:
     granted: t.ClassVar[Authorization | None] = None
+    code: t.ClassVar[t.Callable[[], Code] | None] = None
 
 
-def grant(authorization: Authorization) -> None:
-    """Let the run of this process begin."""
-    _Process.granted = authorization
+def grant(authorization: Authorization, code: t.Callable[[], Code]) -> None:
+    """Let the run of this process begin; ``code`` says what would run, whenever it is asked."""
+    _Process.granted, _Process.code = authorization, code
+
+
+def same_code() -> bool:
+    """Whether what lies there still is what was approved.
+
+    Raises:
+        FlowauditError: it cannot be read.
+    """
+    granted, code = _Process.granted, _Process.code
+    return granted is None or code is None or dataclasses.asdict(code()) == granted.fields["code"]
 
 
 def granted() -> Authorization | None:

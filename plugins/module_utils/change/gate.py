@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import pathlib
 import typing as t
 from collections.abc import Iterator, Sequence
 
 from ..errors import FlowauditError
-from ..trail import canonical, commitment, entry, note, provenance
+from ..trail import canonical, commitment, entry, note, provenance, query
 from ..trail.sqlite import SELDOM, SqliteLog
 from . import history, policy, signature, staging, tree, trust, window
 from .authorization import Authorization
@@ -85,6 +84,7 @@ class Standing:
     """What is known of a change: who approved it, what has happened to it."""
 
     filed: Filed
+    requester_key: str  # fingerprint
     approvals: tuple[Approval, ...]
     invalid: tuple[str, ...]  # why signatures do not count
     history: history.History
@@ -103,7 +103,7 @@ def judge(gate: Gate, command: Command, log: SqliteLog, now: datetime.datetime) 
         Denied: it may not.
     """
     if not gate.protected:
-        return _opened(gate, command)
+        return _opened(gate, command, log)
     found = list(command.problems)
     if not command.change_id:
         found.append(
@@ -125,7 +125,7 @@ def judge(gate: Gate, command: Command, log: SqliteLog, now: datetime.datetime) 
         question = _question(gate, command, standing, log, now)
     except FlowauditError as error:
         raise Denied([Refusal("change", str(error), "")]) from error
-    found = list(_unique(_refusals(gate, command, standing, question)))
+    found = list(_unique(_refusals(gate, command, standing, question, lambda run: query.is_alive(log.home, run))))
     if found:
         raise Denied(found)
     return _authorized(gate, command, standing, question)
@@ -141,7 +141,7 @@ def stand(gate: Gate, change_id: str, log: SqliteLog | None, *, remember: bool =
     """
     filed = gate.repository.load(change_id)
     change, signers = filed.change, gate.terms.signers.encode()
-    signature.verify(change.document, filed.request, signers, change.requester, signature.REQUEST)
+    requested = signature.verify(change.document, filed.request, signers, change.requester, signature.REQUEST)
     approvals, invalid = [], []
     for person, signed in filed.approvals.items():
         try:
@@ -153,7 +153,7 @@ def stand(gate: Gate, change_id: str, log: SqliteLog | None, *, remember: bool =
         entry.CHANGE_REVOKED: stated(filed.revocation, change, signers, signature.REVOCATION),
         entry.CHANGE_REVIEWED: stated(filed.review, change, signers, signature.REVIEW),
     }
-    known = history.History() if log is None else history.of(log, gate.name, change.id)
+    known = history.History() if log is None else history.of(log, change)
     for kind, statement in said.items():
         told = known.revoked if kind == entry.CHANGE_REVOKED else known.reviewed
         if log is not None and remember and statement and not told:
@@ -164,8 +164,8 @@ def stand(gate: Gate, change_id: str, log: SqliteLog | None, *, remember: bool =
         reviewed=known.reviewed or bool(said[entry.CHANGE_REVIEWED]),
     )
     rules = policy.parse(gate.terms.rules)
-    approved = not policy.lacking(rules, change, approvals)
-    return Standing(filed, tuple(approvals), tuple(invalid), known, known.state(change, approved))
+    approved = not policy.lacking(rules, change, approvals, requested.key)
+    return Standing(filed, requested.key, tuple(approvals), tuple(invalid), known, known.state(change, approved))
 
 
 def stated(statement: t.Any, change: Change, signers: bytes, namespace: str) -> dict[str, t.Any]:
@@ -180,34 +180,39 @@ def stated(statement: t.Any, change: Change, signers: bytes, namespace: str) -> 
     if set(value) != {"id", "change", "principal", "reason", "at"}:
         raise FlowauditError(f"What is said of {change.id} has not the form of a revocation or a review.")
     signature.verify(statement.document, statement.signature, signers, str(value["principal"]), namespace)
-    if (value["id"], value["change"]) != (change.id, document_digest(change)):
+    if (value["id"], value["change"]) != (change.id, change.digest):
         raise FlowauditError(f"What is said of {change.id} is about another change.")
     return value
 
 
-def document_digest(change: Change) -> str:
-    """The SHA-256 of what was requested, in hex."""
-    return hashlib.sha256(change.document).hexdigest()
-
-
 def overdue(gate: Gate, rules: policy.Policy, log: SqliteLog, now: datetime.datetime) -> list[str]:
-    """Emergency changes that have run and whose review is overdue."""
+    """Emergency changes that have run and whose review is overdue; one whose files are gone is not reviewed."""
     found = []
-    for change_id in gate.repository.ids():
-        try:
-            change = gate.repository.change(change_id)
-        except FlowauditError:
-            continue  # one that nobody can read has never run
-        if change.kind is not Kind.EMERGENCY:
-            continue
-        standing = stand(gate, change_id, log)
-        ended = standing.history.ended
-        if ended is not None and not standing.history.reviewed and now - ended > rules.review_within:
+    for change_id, ran_at in history.unreviewed_emergencies(log, gate.name).items():
+        if now - ran_at > rules.review_within and not _reviewed(gate, change_id, log):
             found.append(change_id)
     return found
 
 
-def _opened(gate: Gate, command: Command) -> Authorization:
+def _reviewed(gate: Gate, change_id: str, log: SqliteLog) -> bool:
+    """Whether there is a review that the trail does not have yet."""
+    try:
+        return stand(gate, change_id, log).history.reviewed
+    except FlowauditError:
+        return False
+
+
+def _opened(gate: Gate, command: Command, log: SqliteLog) -> Authorization:
+    if trust.accepted(log, gate.name) is not None:
+        raise Denied(
+            [
+                Refusal(
+                    "unprotected",
+                    f"The inventory {gate.name} was protected when this control node saw it last.",
+                    "What needs no changes has another name.",
+                )
+            ]
+        )
     fields = _fields(gate, command, gate.code(), command.hosts or (), {})
     return Authorization(gate.name, "", None, fields)
 
@@ -228,6 +233,7 @@ def _question(gate: Gate, command: Command, standing: Standing, log: SqliteLog, 
         dirty=bool(tree.uncommitted(gate.top, gate.changes)),
         state=standing.state,
         approvals=standing.approvals,
+        requester_key=standing.requester_key,
         staging=shown,
         last_entry_at=_latest(log),
         overdue=tuple(overdue(gate, rules, log, now)) if change.kind is Kind.NORMAL else (),
@@ -251,12 +257,17 @@ def _latest(log: SqliteLog) -> datetime.datetime | None:
     return window.parse_moment("ts", rows[0][0]) if rows else None
 
 
-def _refusals(gate: Gate, command: Command, standing: Standing, question: Question) -> Iterator[Refusal]:
+def _refusals(
+    gate: Gate, command: Command, standing: Standing, question: Question, alive: t.Callable[[str], bool | None]
+) -> Iterator[Refusal]:
     rules = policy.parse(gate.terms.rules)
     for playbook in command.playbooks:
         state = standing.state
         if state in (State.RUNNING, State.FAILED) and standing.history.done_already(playbook, question.hosts):
             state = State.DONE
+        for run in standing.history.under_way(playbook, question.hosts):
+            if alive(run) is not False:
+                yield Refusal("running", f"The run {run} of {standing.change.id} has not ended.", "Wait for its end.")
         asked = dataclasses.replace(question, playbook=playbook, state=state)
         for refusal in policy.refusals(rules, standing.change, asked):
             why = standing.invalid if refusal.code == "approvals" else ()
@@ -280,7 +291,7 @@ def _authorized(gate: Gate, command: Command, standing: Standing, question: Ques
     approved = {
         "kind": str(change.kind),
         "risk": str(change.risk),
-        "document": document_digest(change),
+        "document": change.digest,
         "approvals": [
             {"principal": opening.commitment, "key": item.key}
             for opening, item in zip(openings, standing.approvals, strict=True)

@@ -12,7 +12,7 @@ import typing as t
 
 from ..errors import FlowauditError
 from ..trail import note, provenance
-from . import policy, trust
+from . import policy, tree, trust
 from .gate import Gate
 
 PLUGIN = "flowaudit.ops.change_gate"
@@ -67,6 +67,9 @@ def load(path: pathlib.Path, collection: tuple[str, str] | None = None) -> Gate:
     if top is None and protected:
         raise FlowauditError(f"{path} is in no Git repository: changes and what they are about belong into one.")
     top = top or path.parent.resolve()
+    changes = _inside(path, top, "changes", value.get("changes", "changes"))
+    if protected and not tree.covers(top, path, [changes]):
+        raise FlowauditError(f"{path} lies where nobody looks at it: not in a hidden directory, nor behind a link.")
     rules: dict[str, t.Any] = {}
     signers = ""
     if protected:
@@ -84,7 +87,7 @@ def load(path: pathlib.Path, collection: tuple[str, str] | None = None) -> Gate:
         name,
         protected,
         top,
-        _inside(path, top, "changes", value.get("changes", "changes")),
+        changes,
         trust.Terms(name, trust.plain(rules), signers, tuple(keys)),
         collection,
     )
@@ -130,6 +133,6 @@ def _inside(path: pathlib.Path, top: pathlib.Path, what: str, written: t.Any) ->
     if not isinstance(written, str):
         raise FlowauditError(f"{path}: {what} is a path in the repository.")
     place = (top / written).resolve()
-    if place == top or not place.is_relative_to(top):
+    if place == top or not place.is_relative_to(top) or place.relative_to(top).parts[0].startswith("."):
         raise FlowauditError(f"{path}: {what} is {written}, which is not in the repository {top}.")
     return place

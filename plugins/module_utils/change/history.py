@@ -70,6 +70,13 @@ class History:
             return State.DONE
         return State.RUNNING if carried_out[-1].state in (State.RUNNING, State.DONE) else State.FAILED
 
+    def under_way(self, playbook: str, hosts: Iterable[str]) -> list[str]:
+        """The runs that have not ended, of the playbook on one of the hosts."""
+        wanted = set(hosts)
+        return [
+            run.run for run in self.real if run.ended is None and playbook in run.playbooks and wanted & set(run.hosts)
+        ]
+
     def done_already(self, playbook: str, hosts: Iterable[str]) -> list[str]:
         """Those of the hosts on which the playbook has run well for this change."""
         done = self._done()
@@ -85,23 +92,49 @@ class History:
         }
 
 
-def of(log: SqliteLog, inventory: str, change_id: str) -> History:
-    """The history of a change of an inventory."""
+def of(log: SqliteLog, change: model.Change) -> History:
+    """The history of a change."""
     rows = log.ask(
-        f"SELECT line FROM entries INDEXED BY entries_chg WHERE {SELDOM} AND chg = ? ORDER BY seq", (change_id,)
+        f"SELECT line FROM entries INDEXED BY entries_chg WHERE {SELDOM} AND chg = ? ORDER BY seq", (change.id,)
     )
-    return read((canonical.decode(line.encode()) for (line,) in rows if line is not None), inventory)
+    return read((canonical.decode(line.encode()) for (line,) in rows if line is not None), change)
 
 
-def read(entries: Iterable[Fields], inventory: str) -> History:
-    """The history that entries of one id tell, in their order; other inventories may have a change of that id, too."""
+def unreviewed_emergencies(log: SqliteLog, inventory: str) -> dict[str, datetime.datetime]:
+    """The emergency changes that have run and that nobody has reviewed, by their ids: when they last ran.
+
+    From the trail alone: their files may be gone.
+    """
+    rows = log.ask(
+        f"SELECT line FROM entries INDEXED BY entries_type WHERE {SELDOM} AND type IN (?, ?) ORDER BY seq",
+        (entry.RUN_AUTHORIZED, entry.CHANGE_REVIEWED),
+    )
+    found: dict[str, datetime.datetime] = {}
+    for (line,) in rows:
+        value = canonical.decode(line.encode()) if line is not None else {}
+        if value.get("inventory") != inventory or "chg" not in value:
+            continue
+        if value["type"] == entry.CHANGE_REVIEWED:
+            found.pop(value["chg"], None)
+        elif value.get("kind") == model.Kind.EMERGENCY and not value["check"]:
+            found[value["chg"]] = window.parse_moment("ts", value["ts"])
+    return found
+
+
+def read(entries: Iterable[Fields], change: model.Change) -> History:
+    """The history that entries of one id tell of a change, in their order.
+
+    Another inventory may have a change of that id, too; what was let begin for another document is none of its runs.
+    """
     runs: dict[str, RunOfChange] = {}
     kinds = set()
     for value in entries:
         run = runs.get(value.get("run", ""))
-        if value.get("inventory") == inventory:
+        if value.get("inventory") == change.inventory:
             kinds.add(value["type"])
-        if value["type"] == entry.RUN_AUTHORIZED and value["inventory"] == inventory:
+        if value["type"] == entry.RUN_AUTHORIZED:
+            if (value["inventory"], value.get("document")) != (change.inventory, change.digest):
+                continue
             runs[value["run"]] = RunOfChange(
                 value["run"],
                 tuple(value["playbooks"]),

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Mapping
 from ..errors import FlowauditError
 from ..trail import canonical, commitment, entry
 from ..trail.sqlite import SqliteLog
-from . import gate as gates
 from . import model, policy, repository, signature, staging, tree, trust
 from .gate import Gate, Standing
 from .model import Change, State
@@ -42,6 +41,7 @@ class Step:
     change_id: str
     inventory: str
     person: str
+    key: str = ""  # fingerprint of what was signed with
 
     @property
     def needed(self) -> bool:
@@ -98,7 +98,7 @@ def request(
         "scope": {
             "hosts": model.hosts_of(scope["hosts"], hosts),
             "playbooks": sorted(set(scope["playbooks"])),
-            "variables": list(model.variables_of(trust.plain(scope["variables"]))),
+            "variables": list(model.variables_of(trust.plain(scope["variables"], moments=False))),
             "tags": sorted(set(scope["tags"])),
             "skip_tags": sorted(set(scope["skip_tags"])),
         },
@@ -113,7 +113,7 @@ def request(
         foreign = sorted(set(change.scope.playbooks) - policy.parse(gate.terms.rules).standard)
         if foreign:
             raise FlowauditError(f"{foreign[0]} is not one of the playbooks that standard changes are for.")
-    signed = _signed(gate, change.document, person, signature.REQUEST)
+    signed, _key = _signed(gate, change.document, person, signature.REQUEST)
     files = {place / repository.DOCUMENT: change.document, place / repository.REQUEST: signed}
     if proof:
         files[place / repository.STAGING] = proof
@@ -147,7 +147,9 @@ def approve(gate: Gate, standing: Standing, person: Person, now: datetime.dateti
             f"What you have here is not what {change.id} is about, so you have not seen it: check out the commit it was"
             f" requested at, with the collection {change.code.collection}."
         )
-    signed = _signed(gate, change.document, person, signature.APPROVAL)
+    signed, key = _signed(gate, change.document, person, signature.APPROVAL)
+    if key == standing.requester_key:
+        raise FlowauditError(f"{change.id} was requested with this key; somebody else has to approve it.")
     return dataclasses.replace(step, files={path: signed})
 
 
@@ -178,7 +180,10 @@ def review(gate: Gate, standing: Standing, person: Person, findings: str, now: d
         raise FlowauditError(f"{change.id} is {standing.state}: there is no finished run to review.")
     if person.name == change.requester:
         raise FlowauditError(f"{change.id} was requested by {person.name}; somebody else has to review it.")
-    return _state(gate, change, person, findings, now, repository.REVIEW)
+    step = _state(gate, change, person, findings, now, repository.REVIEW)
+    if step.key == standing.requester_key:
+        raise FlowauditError(f"{change.id} was requested with this key; somebody else has to review it.")
+    return step
 
 
 def sign_terms(gate: Gate, person: Person) -> Step:
@@ -203,28 +208,29 @@ def _state(gate: Gate, change: Change, person: Person, reason: str, now: datetim
     document = canonical.encode(
         {
             "id": change.id,
-            "change": gates.document_digest(change),
+            "change": change.digest,
             "principal": person.name,
             "reason": reason.strip(),
             "at": entry.timestamp(now.timestamp()),
         }
     )
     place = gate.repository.place(change.id)
-    files = {place / f"{name}.sig": _signed(gate, document, person, namespace), place / f"{name}.json": document}
-    return Step(files, kind, change.id, gate.name, person.name)
+    signed, key = _signed(gate, document, person, namespace)
+    files = {place / f"{name}.sig": signed, place / f"{name}.json": document}
+    return Step(files, kind, change.id, gate.name, person.name, key)
 
 
-def _signed(gate: Gate, document: bytes, person: Person, namespace: str) -> bytes:
-    """A signature that counts: made, and verified as the gate will."""
+def _signed(gate: Gate, document: bytes, person: Person, namespace: str) -> tuple[bytes, str]:
+    """A signature that counts (made, and verified as the gate will), and the fingerprint of its key."""
     made = signature.sign(document, person.key, namespace)
     try:
-        signature.verify(document, made, gate.terms.signers.encode(), person.name, namespace)
+        by = signature.verify(document, made, gate.terms.signers.encode(), person.name, namespace)
     except FlowauditError as error:
         raise FlowauditError(
             f"{person.key} is no key of {person.name} by the allowed signers of {gate.name}; name yours with"
             " -e change_key=… and -e change_person=…"
         ) from error
-    return made
+    return made, by.key
 
 
 def _demand_committed(gate: Gate) -> None:

@@ -14,6 +14,7 @@ import dataclasses
 import datetime
 import enum
 import fnmatch
+import hashlib
 import re
 import typing as t
 from collections.abc import Iterable, Mapping
@@ -151,6 +152,11 @@ class Change:
     digests: tuple[str, ...]  # images of the release
     staging_run: str  # the run on staging that shows it works; empty when none is needed
     document: bytes = dataclasses.field(repr=False)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the document, in hex."""
+        return hashlib.sha256(self.document).hexdigest()
 
     def names(self, playbook: str) -> bool:
         """Whether the playbook is one of those it is about, or its rollback."""

@@ -8,7 +8,6 @@ import datetime
 import typing as t
 from collections.abc import Iterator, Mapping, Sequence
 
-from . import gate as gates
 from .gate import Standing
 from .model import State
 
@@ -147,7 +146,7 @@ def _lines(
         ("requester", change.requester),
         ("requested", _moment(change.requested_at)),
         ("expires", _moment(change.expires_at)),
-        ("document", gates.document_digest(change)),
+        ("document", change.digest),
     ]
     yield from _table((words["change"], change.id), [(words[name], value) for name, value in facts if value])
     yield from _section(words["why"], _text(change.reason))

@@ -21,6 +21,7 @@ from .model import Change, Code, Kind, Risk, State, check_principal
 _DAY = datetime.timedelta(days=1)
 _MINUTE = datetime.timedelta(minutes=1)
 _TOLERANCE = datetime.timedelta(seconds=2)  # another run on this node may have written just now
+_OURS = "flowaudit.ops."  # playbooks of this collection; others are in the repository
 _TAKEN_BACK_TO = "release_id"
 
 
@@ -87,6 +88,7 @@ class Question:
     dirty: bool
     state: State
     approvals: tuple[Approval, ...] = ()
+    requester_key: str = ""  # fingerprint of the key that the request was signed with
     staging: StagingRun | None = None
     last_entry_at: datetime.datetime | None = None  # of the trail
     overdue: tuple[str, ...] = ()  # emergency changes whose review is overdue
@@ -113,7 +115,7 @@ def refusals(policy: Policy, change: Change, question: Question) -> list[Refusal
     return [
         *_identity(change, question),
         *_life(policy, change, question),
-        *lacking(policy, change, question.approvals),
+        *lacking(policy, change, question.approvals, question.requester_key),
         *_what(policy, change, question),
         *_when(policy, change, question),
         *_staging(policy, change, question),
@@ -171,10 +173,10 @@ def _life(policy: Policy, change: Change, question: Question) -> Iterator[Refusa
         )
 
 
-def lacking(policy: Policy, change: Change, approvals: Sequence[Approval]) -> list[Refusal]:
+def lacking(policy: Policy, change: Change, approvals: Sequence[Approval], requester_key: str) -> list[Refusal]:
     """What a change's approvals lack; it is approved when the list is empty."""
     rule = policy.rule(change)
-    counted = counting(change, approvals)
+    counted = counting(change, approvals, requester_key)
     found = []
     missing = rule.count - len(counted)
     if missing > 0:
@@ -200,10 +202,10 @@ def lacking(policy: Policy, change: Change, approvals: Sequence[Approval]) -> li
     return found
 
 
-def counting(change: Change, approvals: Sequence[Approval]) -> list[Approval]:
+def counting(change: Change, approvals: Sequence[Approval], requester_key: str) -> list[Approval]:
     """Those of the approvals that count: of others than the requester, each person and each key once, in order."""
     people: set[str] = {change.requester}
-    keys = {approval.key for approval in approvals if approval.principal == change.requester}
+    keys = {requester_key} | {approval.key for approval in approvals if approval.principal == change.requester}
     counted = []
     for approval in sorted(approvals, key=lambda item: (item.principal, item.key)):
         if approval.principal not in people and approval.key not in keys:
@@ -314,6 +316,8 @@ def _staging(policy: Policy, change: Change, question: Question) -> Iterator[Ref
         yield Refusal("staging_digests", f"The run {run.run} on {policy.staging} was with other images.", mend)
     if question.playbook not in run.playbooks:
         yield Refusal("staging_playbook", f"The run {run.run} on {policy.staging} was of another playbook.", mend)
+    if not question.playbook.startswith(_OURS) and run.code.tree != change.code.tree:
+        yield Refusal("staging_tree", f"The run {run.run} on {policy.staging} was with another repository.", mend)
     if (run.code.collection, run.code.collection_digest) != (change.code.collection, change.code.collection_digest):
         yield Refusal("staging_collection", f"The run {run.run} on {policy.staging} was with another collection.", mend)
     if run.ended_at > question.now or question.now - run.ended_at > policy.staging_age:

@@ -9,12 +9,14 @@ its own, so that a signature for one is none for another.
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import re
 import subprocess
 import tempfile
 
 from ..errors import FlowauditError
+from . import programs
 
 REQUEST = "flowaudit-request@v1"
 APPROVAL = "flowaudit-approval@v1"
@@ -23,6 +25,7 @@ REVIEW = "flowaudit-review@v1"
 POLICY = "flowaudit-policy@v1"
 
 LARGEST = 64 * 1024  # bytes of a signature
+_KEPT = ("HOME", "SSH_AUTH_SOCK", "SSH_ASKPASS", "SSH_ASKPASS_REQUIRE", "DISPLAY", "WAYLAND_DISPLAY", "TERM")
 _TIMEOUT = 60.0  # seconds; a security key waits for a touch
 _GOOD = re.compile(r'Good "(?P<namespace>[^"]+)" signature for (?P<principal>\S+) with \S+ key (?P<key>SHA256:\S+)')
 
@@ -80,9 +83,10 @@ def sign(document: bytes, key: str, namespace: str) -> bytes:
 
 def _run(arguments: list[str], given: bytes) -> subprocess.CompletedProcess[bytes]:
     try:
-        command = ["ssh-keygen", *arguments]
-        return subprocess.run(command, check=False, input=given, capture_output=True, timeout=_TIMEOUT)
-    except FileNotFoundError:
-        raise FlowauditError("ssh-keygen is missing on the control node; install the package openssh-client.") from None
+        command = [programs.path("ssh-keygen"), *arguments]
+        # The agent, and what a security key asks for its PIN with, are found by the environment.
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        environment = kept | {"PATH": programs.PLACES, "LC_ALL": "C"}
+        return subprocess.run(command, check=False, input=given, capture_output=True, timeout=_TIMEOUT, env=environment)
     except subprocess.TimeoutExpired:
         raise FlowauditError(f"ssh-keygen did not answer within {_TIMEOUT:.0f} seconds.") from None

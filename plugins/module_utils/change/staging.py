@@ -58,6 +58,8 @@ def check(proof: bytes, keys: Sequence[note.VerifierKey]) -> StagingRun:
         started, ended = (_entry(item, signed) for item in value["entries"])
         if (started["type"], ended["type"]) != (entry.RUN_AUTHORIZED, entry.RUN_END) or started["run"] != ended["run"]:
             raise FlowauditError("The proof of the run on staging is about other entries than a run's begin and end.")
+        if "document" not in started:
+            raise FlowauditError("The proof is of a run on an inventory that is not protected.")
         return StagingRun(
             run=started["run"],
             inventory=started["inventory"],

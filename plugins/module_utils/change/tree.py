@@ -16,6 +16,7 @@ import subprocess
 from collections.abc import Collection, Iterator
 
 from ..errors import FlowauditError
+from . import programs
 
 # Of a collection: what Ansible loads. A checkout and an installed copy have the same digest.
 _LOADED = ("meta", "playbooks", "plugins", "roles")
@@ -27,7 +28,7 @@ def digest(top: pathlib.Path, without: Collection[pathlib.Path] = ()) -> str:
     """The digest (``sha256:…``) of a repository's files: names, whether they are executable, content.
 
     Left out are what is in ``without``, hidden files and directories at the top (``.git``, ``.venv``), and Python's
-    bytecode.
+    bytecode (``drop_bytecode``).
 
     Raises:
         FlowauditError: a file cannot be read, is none (a socket, a device), or is a link that leads out of here.
@@ -48,6 +49,45 @@ def collection_digest(root: pathlib.Path | None = None) -> str:
     return _digest(root, [name for name in _LOADED if (root / name).exists()], set())
 
 
+def covers(top: pathlib.Path, path: str | os.PathLike[str], without: Collection[pathlib.Path] = ()) -> bool:
+    """Whether a file or directory, by the path that it is used by, is one that ``digest`` looks at.
+
+    A link on the way would have Ansible look for what belongs to it where the link lies.
+    """
+    place = pathlib.Path(os.path.abspath(path))
+    if not place.exists():
+        return False
+    parts = []
+    while not place.samefile(top):
+        if (
+            place.is_symlink()
+            or place == place.parent
+            or any(place.samefile(left) for left in without if left.exists())
+        ):
+            return False
+        parts.append(place.name)
+        place = place.parent
+    return not parts or not (parts[-1].startswith(".") or _BYTECODE in parts)
+
+
+def drop_bytecode(top: pathlib.Path, without: Collection[pathlib.Path] = ()) -> None:
+    """Remove Python's bytecode: it is loaded instead of the source that was approved, whatever is in it.
+
+    Raises:
+        FlowauditError: it cannot be removed.
+    """
+    left_out = {path.resolve() for path in without}
+    for name in _names(top):
+        if name.startswith(".") or (top / name).is_symlink() or not (top / name).is_dir():
+            continue
+        for found in (top / name).rglob(f"{_BYTECODE}/*.pyc"):
+            if left_out.isdisjoint(found.parents):
+                try:
+                    found.unlink()
+                except OSError as error:
+                    raise FlowauditError(f"{found} cannot be removed: {error.strerror}.") from error
+
+
 def uncommitted(top: pathlib.Path, without: pathlib.Path) -> list[str]:
     """The files of a Git repository that are not as they were committed, leaving out a directory; for people.
 
@@ -56,7 +96,16 @@ def uncommitted(top: pathlib.Path, without: pathlib.Path) -> list[str]:
     """
     # Variables of Git's (GIT_DIR, GIT_INDEX_FILE, GIT_CONFIG_…) could have it answer about something else.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    command = ["git", "-C", str(top), "-c", f"safe.directory={top}", "-c", "core.fsmonitor=false", "status"]
+    command = [
+        programs.path("git"),
+        "-C",
+        str(top),
+        "-c",
+        f"safe.directory={top}",
+        "-c",
+        "core.fsmonitor=false",
+        "status",
+    ]
     command += ["--porcelain", "--untracked-files=normal", "-z", "--", "."]
     if without.resolve().is_relative_to(top):
         command.append(f":(exclude){without.resolve().relative_to(top)}")
@@ -64,7 +113,7 @@ def uncommitted(top: pathlib.Path, without: pathlib.Path) -> list[str]:
         done = subprocess.run(
             command,
             check=False,
-            env=environment | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+            env=environment | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C", "PATH": programs.PLACES},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -86,7 +135,7 @@ def _digest(top: pathlib.Path, names: list[str], left_out: set[pathlib.Path]) ->
     for name in names:
         for path in _files(top / name, left_out):
             relative = os.fsencode(path.relative_to(top))
-            total.update(b"%s %s\0" % (_described(path, top).encode("utf-8", "surrogateescape"), relative))
+            total.update(b"%s\0%s\0" % (_described(path, top).encode("utf-8", "surrogateescape"), relative))
     return f"sha256:{total.hexdigest()}"
 
 
@@ -97,8 +146,13 @@ def _files(path: pathlib.Path, left_out: set[pathlib.Path]) -> Iterator[pathlib.
         yield path
         return
     for name in _names(path):
-        if name != _BYTECODE:
+        if not _is_bytecode(path / name):
             yield from _files(path / name, left_out)
+
+
+def _is_bytecode(path: pathlib.Path) -> bool:
+    # A directory of that name is read like any other; only what Python itself puts there is left out.
+    return path.parent.name == _BYTECODE and path.suffix == ".pyc"
 
 
 def _names(directory: pathlib.Path) -> list[str]:
@@ -112,8 +166,10 @@ def _described(path: pathlib.Path, top: pathlib.Path) -> str:
     try:
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):
-            if not path.resolve().is_relative_to(top):
-                raise FlowauditError(f"{path} is a link that leads out of {top}: nobody can approve what is there.")
+            if not covers(top, path.resolve()):
+                raise FlowauditError(
+                    f"{path} is a link that leads out of what is looked at in {top}: nobody can approve what is there."
+                )
             return f"link {os.readlink(path)}"
         if not stat.S_ISREG(mode):
             raise FlowauditError(f"{path} is no file; take it away.")

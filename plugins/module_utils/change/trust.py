@@ -68,13 +68,21 @@ def read(document: bytes) -> Terms:
     return terms
 
 
-def plain(value: t.Any) -> t.Any:
-    """What YAML gave as values of canonical JSON: moments as text, strings without what Ansible adds to them."""
+def plain(value: t.Any, moments: bool = True) -> t.Any:
+    """What YAML gave as values of canonical JSON: strings without what Ansible adds to them.
+
+    ``moments``: dates and times become text; else they are refused, as the text would be another value.
+
+    Raises:
+        FlowauditError: there is a value that has no such form.
+    """
     if isinstance(value, Mapping):
-        return {str.__str__(key) if isinstance(key, str) else str(key): plain(item) for key, item in value.items()}
+        if not all(isinstance(key, str) for key in value):
+            raise FlowauditError("The keys of what a change or a policy holds are text.")
+        return {str.__str__(key): plain(item, moments) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, (datetime.date, datetime.datetime)):
+        return [plain(item, moments) for item in value]
+    if moments and isinstance(value, (datetime.date, datetime.datetime)):
         return value.isoformat()
     if isinstance(value, str):
         return str.__str__(value)

@@ -82,7 +82,8 @@ class Recorder:
             FlowauditError: the trail cannot be written, or what is written to it would be gone soon.
         """
         self.begun = True
-        self._run.change_id = authorized.change_id or change_id if authorized else change_id
+        # Behind a gate, the gate says for which change it is.
+        self._run.change_id = authorized.change_id if authorized else change_id
         actor = provenance.actor()
         self._record(entry.RUN_START, {**fields, "node": provenance.node(), "actor": actor.commitment}, [actor])
         if authorized:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.flowaudit.ops.plugins.module_utils.change import authorization
+from ansible_collections.flowaudit.ops.plugins.module_utils.change import authorization, model
+
+CODE = model.Code("sha256:a", "0.3.0", "sha256:b")
 
 
 @pytest.mark.usefixtures("forgotten")
@@ -13,6 +15,17 @@ def test_a_process_knows_what_was_granted_last():
     assert authorization.granted() is None
     for name in ("CHG-2026-0042", ""):
         given = authorization.Authorization("production", name, frozenset({"h1"}), {"check": False})
-        authorization.grant(given)
+        authorization.grant(given, lambda: CODE)
         assert authorization.granted() is given
     assert (given.openings, given.flags) == ((), ())
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_what_lies_there_is_compared_with_what_was_granted():
+    assert authorization.same_code(), "Nothing was granted, so nothing can differ."
+    there = [CODE]
+    fields = {"code": {"tree": "sha256:a", "collection": "0.3.0", "collection_digest": "sha256:b"}}
+    authorization.grant(authorization.Authorization("production", "", None, fields), lambda: there[-1])
+    assert authorization.same_code()
+    there.append(model.Code("sha256:c", "0.3.0", "sha256:b"))
+    assert not authorization.same_code()

@@ -37,7 +37,7 @@ def test_a_person_is_who_they_say_or_who_git_knows(project, monkeypatch):
         lifecycle.whoami(project.gate(), "bob b")
     project.git("config", "--unset", "user.email")
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
-    with pytest.raises(FlowauditError, match="Say who you are: -e change_person=you@example.org"):
+    with pytest.raises(FlowauditError, match=r"Say who you are: -e change_person=you@example.org"):
         lifecycle.whoami(project.gate(), "")
 
 
@@ -79,7 +79,9 @@ def test_a_proof_comes_with_the_request(project):
 def test_an_id_is_taken_once(project):
     first = project.requested()
     assert request(project)[0].id == f"CHG-{NOW.year}-0002"
-    with pytest.raises(FlowauditError, match=f"There is a change {first.id} already; what was requested is not rewritten"):
+    with pytest.raises(
+        FlowauditError, match=f"There is a change {first.id} already; what was requested is not rewritten"
+    ):
         request(project, id=first.id)
 
 
@@ -161,7 +163,7 @@ def test_an_approval_is_given_once(project):
 
 
 def test_nobody_approves_what_they_requested(project):
-    with pytest.raises(FlowauditError, match="was requested by alice@example.org; somebody else has to approve it"):
+    with pytest.raises(FlowauditError, match=r"was requested by alice@example.org; somebody else has to approve it"):
         approve(project, project.requested(), "alice")
 
 
@@ -180,7 +182,9 @@ def test_who_has_something_else_does_not_approve(project):
     with pytest.raises(FlowauditError, match="has uncommitted changes"):
         approve(project, change)
     project.commit()
-    with pytest.raises(FlowauditError, match=f"What you have here is not what {change.id} is about, so you have not seen"):
+    with pytest.raises(
+        FlowauditError, match=f"What you have here is not what {change.id} is about, so you have not seen"
+    ):
         approve(project, change)
 
 
@@ -225,13 +229,26 @@ def test_what_has_run_is_reviewed_by_somebody_else(project, log):
     with pytest.raises(FlowauditError, match=f"{change.id} is running: there is no finished run to review"):
         review(project, change, log)
     log.append([{"type": entry.RUN_END, "run": "run-1", "chg": change.id, "ts": entry.timestamp(), "status": "ok"}])
-    with pytest.raises(FlowauditError, match="was requested by alice@example.org; somebody else has to review it"):
+    with pytest.raises(FlowauditError, match=r"was requested by alice@example.org; somebody else has to review it"):
         review(project, change, log, "alice")
     step = review(project, change, log)
     assert names(project, step) == [f"{change.id}/review.json", f"{change.id}/review.sig"]
     step.take(log)
     assert project.standing(change, log).state is State.REVIEWED
     assert not review(project, change, log, "carol").needed
+
+
+def test_one_key_under_two_names_is_one_person(project, log):
+    signers = project.top / "allowed_signers"
+    signers.write_text(signers.read_text() + f"erin@example.org {(project.keys / 'alice.pub').read_text()}")
+    project.commit()
+    erin = dataclasses.replace(project.person("alice"), name="erin@example.org")
+    change = project.approved()
+    with pytest.raises(FlowauditError, match=f"{change.id} was requested with this key; somebody else has to approve"):
+        lifecycle.approve(project.gate(), project.standing(change), erin, NOW)
+    ran(log, change)
+    with pytest.raises(FlowauditError, match=f"{change.id} was requested with this key; somebody else has to review"):
+        lifecycle.review(project.gate(), project.standing(change, log), erin, "Fine.", NOW)
 
 
 # ── The terms ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,7 @@ import pytest
 
 from ansible_collections.flowaudit.ops.plugins.module_utils.change import gate, page
 
-from .conftest import NOW, entries, ran
+from .conftest import NOW, digest, entries, ran
 
 
 def written(project, change, log=None, said=None, changed=None, language="en"):
@@ -21,7 +21,7 @@ def test_a_change_that_was_only_requested(project):
     assert "| State | requested |\n| Kind | normal |\n| Risk | medium |\n| Inventory | production |\n" in text
     assert "Ticket" not in text and "Release" not in text and "Variables" not in text and "Run on staging" not in text
     assert f"| Requested on | {NOW:%Y-%m-%d %H:%M} UTC |" in text
-    assert f"| Document (SHA-256) | {gate.document_digest(change)} |" in text
+    assert f"| Document (SHA-256) | {digest(change)} |" in text
     assert "## Why\n\nIt has to be touched.\n\n## Scope\n\n- Hosts: h1, h2\n- Playbooks: play.yml\n" in text
     assert "## How it is taken back\n\nTouch it back.\n" in text
     assert text.endswith("## Approvals\n\nNobody has approved it.\n\n## What ran\n\nNothing has run.\n")
@@ -64,7 +64,9 @@ def test_in_german(project, log):
 
 def test_markup_of_others_stays_text(project):
     change = project.requested(title="# <b>*x*</b> | [a](b) `c` _d_ \\")
-    assert f"# {change.id}: \\# \\<b\\>\\*x\\*\\</b\\> \\| \\[a\\](b) \\`c\\` \\_d\\_ \\\\\n" in written(project, change)
+    assert f"# {change.id}: \\# \\<b\\>\\*x\\*\\</b\\> \\| \\[a\\](b) \\`c\\` \\_d\\_ \\\\\n" in written(
+        project, change
+    )
 
 
 @pytest.mark.xfail(reason="only the reason is escaped", raises=AssertionError)
@@ -72,5 +74,7 @@ def test_markup_in_the_moment_of_a_statement_stays_text(project):
     change = project.requested()
     project.state(change, "revocation", at="\n\n# Approved <img src=x>")
     standing = project.standing(change)
-    said = gate.stated(standing.filed.revocation, change, project.gate().terms.signers.encode(), "flowaudit-revocation@v1")
+    said = gate.stated(
+        standing.filed.revocation, change, project.gate().terms.signers.encode(), "flowaudit-revocation@v1"
+    )
     assert "<img" not in page.write(standing, {}, {"revocation": said})

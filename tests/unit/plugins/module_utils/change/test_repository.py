@@ -208,5 +208,5 @@ def test_what_cannot_be_written_leaves_nothing_behind(changes, place, monkeypatc
 
 
 def test_a_file_in_place_of_a_directory_is_said(changes, place):
-    with pytest.raises(FlowauditError, match="change.json/x cannot be written: "):
+    with pytest.raises(FlowauditError, match=r"change.json/x cannot be written: "):
         changes.write(ID, "change.json/x", b"x")

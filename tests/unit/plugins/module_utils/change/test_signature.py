@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-from ansible_collections.flowaudit.ops.plugins.module_utils.change import signature
+from ansible_collections.flowaudit.ops.plugins.module_utils.change import programs, signature
 from ansible_collections.flowaudit.ops.plugins.module_utils.errors import FlowauditError
 
 pytestmark = pytest.mark.usefixtures("tools")
@@ -108,9 +108,16 @@ def test_what_is_said_of_somebody_or_something_else_does_not_count(monkeypatch, 
 
 
 def test_a_missing_program_is_said(monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(FlowauditError, match="ssh-keygen is missing .* install the package openssh-client"):
+    monkeypatch.setattr(programs, "PLACES", str(tmp_path))
+    with pytest.raises(FlowauditError, match=r"ssh-keygen is missing .* install the package openssh-client\."):
         signature.verify(b"document", b"", b"", BOB, signature.APPROVAL)
+
+
+def test_what_somebody_has_put_first_is_not_believed(keys, signers, signed, monkeypatch, tmp_path):
+    (tmp_path / "ssh-keygen").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "ssh-keygen").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert signature.verify(b"document", signed, signers, BOB, signature.APPROVAL).principal == BOB
 
 
 def test_waiting_has_an_end(monkeypatch):
@@ -120,3 +127,10 @@ def test_waiting_has_an_end(monkeypatch):
     monkeypatch.setattr(subprocess, "run", wait)
     with pytest.raises(FlowauditError, match="did not answer within 60 seconds"):
         signature.sign(b"document", "key", signature.APPROVAL)
+
+
+@pytest.mark.xfail(reason="without a place for temporary files it ends with a traceback", raises=FileNotFoundError)
+def test_no_place_for_temporary_files_is_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(FlowauditError):
+        signature.verify(b"document", b"", b"", BOB, signature.APPROVAL)

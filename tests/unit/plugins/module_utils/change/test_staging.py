@@ -20,6 +20,7 @@ BEGAN = {
     "inventory": "staging",
     "playbooks": ["play.yml"],
     "check": False,
+    "document": "0" * 64,
     "digests": [DIGEST],
     "code": {"tree": DIGEST, "collection": "0.3.0", "collection_digest": DIGEST},
 }
@@ -133,6 +134,12 @@ def test_the_entries_are_begin_and_end_of_one_run(log, proof):
 def test_what_has_not_the_form_of_a_proof_is_refused(log, proof, change):
     with pytest.raises(FlowauditError, match="has not the form of one"):
         staging.check(altered(proof, change), key_of(log))
+
+
+def test_a_run_on_an_inventory_that_is_not_protected_shows_nothing(log):
+    log.append([{key: value for key, value in BEGAN.items() if key != "document"}, ENDED])
+    with pytest.raises(FlowauditError, match="is of a run on an inventory that is not protected"):
+        staging.check(staging.prove(log, "run-1"), key_of(log))
 
 
 def test_an_entry_of_an_older_version_shows_nothing(log):

@@ -36,7 +36,7 @@ def digest(top):
     [
         lambda top: (top / "play.yml").write_text("other"),
         lambda top: (top / "play.yml").chmod(0o755),
-        lambda top: (top / "play.yml").rename(top / "played.yml"),
+        lambda top: (top / "roles").rename(top / "parts"),
         lambda top: (top / "more.yml").write_text(""),
         lambda top: (top / "roles/web/.hidden").write_text(""),
         lambda top: (top / "roles/web/tasks/main.yml").unlink(),
@@ -108,6 +108,36 @@ def test_what_cannot_be_read_is_said(top, monkeypatch):
         digest(top)
 
 
+def test_what_is_covered_is_what_the_digest_looks_at(top):
+    (top / ".tasks").mkdir()
+    (top / "roles/__pycache__").mkdir()
+    without = [top / "changes", top / "none"]
+    for name in ("play.yml", "roles", "roles/web/tasks/main.yml", "."):
+        assert tree.covers(top, top / name, without), name
+    for name in ("none", ".tasks", "changes", "changes/production", "roles/__pycache__", "link", ".."):
+        assert not tree.covers(top, top / name, without), name
+
+
+def test_bytecode_is_removed_where_ansible_would_load_it(top, monkeypatch):
+    gone = ("roles/web/__pycache__/x.pyc", "plugins/filter/__pycache__/y.pyc")
+    kept = ("changes/__pycache__/z.pyc", ".venv/__pycache__/z.pyc", "roles/z.pyc", "plugins/__pycache__/z.py")
+    for name in (*gone, *kept):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text("")
+    before = digest(top)
+    tree.drop_bytecode(top, [top / "changes"])
+    assert [name for name in (*gone, *kept) if (top / name).exists()] == list(kept)
+    assert digest(top) == before
+    (top / gone[0]).write_text("")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pathlib.Path, "unlink", refuse)
+    with pytest.raises(FlowauditError, match=r"x\.pyc cannot be removed: Permission denied\."):
+        tree.drop_bytecode(top, [top / "changes"])
+
+
 def test_the_digest_of_a_collection_is_of_what_ansible_loads(tmp_path):
     for name in ("plugins/x.py", "roles/web/tasks/main.yml", "docs/x.md", "tests/x.py"):
         (tmp_path / name).parent.mkdir(parents=True)
@@ -155,7 +185,7 @@ def test_variables_of_git_do_not_mislead(project, tmp_path, monkeypatch):
 
 def test_what_git_does_not_know_is_an_error(tools, tmp_path):
     with pytest.raises(
-        FlowauditError, match="Git cannot say whether .* is as it was committed: .*not a git repository"
+        FlowauditError, match=r"Git cannot say whether .* is as it was committed: .*not a git repository"
     ):
         tree.uncommitted(tmp_path, tmp_path / "changes")
 

@@ -71,11 +71,21 @@ class Counted(int):
 
 def test_values_of_yaml_become_plain():
     moment = datetime.datetime(2026, 12, 20, tzinfo=datetime.UTC)
-    given = {Tagged("key"): (Tagged("text"), Counted(3), True, None, moment, datetime.date(2026, 12, 20)), 7: []}
+    given = {Tagged("key"): (Tagged("text"), Counted(3), True, None, moment, datetime.date(2026, 12, 20))}
     found = trust.plain(given)
-    assert found == {"key": ["text", 3, True, None, "2026-12-20T00:00:00+00:00", "2026-12-20"], "7": []}
+    assert found == {"key": ["text", 3, True, None, "2026-12-20T00:00:00+00:00", "2026-12-20"]}
     assert {type(key) for key in found} == {str}
     assert [type(item) for item in found["key"][:3]] == [str, int, bool]
+
+
+def test_moments_may_be_refused():
+    with pytest.raises(FlowauditError, match="is no value that a change or a policy holds"):
+        trust.plain({"since": [datetime.date(2026, 12, 20)]}, moments=False)
+
+
+def test_keys_that_are_no_text_are_refused():
+    with pytest.raises(FlowauditError, match="The keys of what a change or a policy holds are text"):
+        trust.plain({"a": {7: "x"}})
 
 
 @pytest.mark.parametrize("value", [0.5, b"x", {1}, object()])
