@@ -13,8 +13,9 @@ description:
   - A file C(gate.yml) stands for the inventory. It holds the policy, and the hosts or where they come from. Whoever
     runs something on them names an approved change, C(-e change_id=CHG-2026-0042); without one, or when anything
     differs from what was approved, the command ends with status 1, no host is touched, and the trail has an entry.
-  - It binds C(ansible-playbook), C(ansible), C(ansible-console) and C(ansible-pull). Commands that only show something
-    (C(ansible-inventory), C(--list-hosts), C(--list-tasks), C(--list-tags), C(--syntax-check)) need no change.
+  - It binds C(ansible-playbook), C(ansible) and C(ansible-console), and refuses C(ansible-pull).
+  - Commands that only show something (C(ansible-inventory), C(--list-hosts), C(--list-tasks), C(--list-tags),
+    C(--syntax-check)) need no change.
   - It enables the callback P(flowaudit.ops.trail#callback) for every run.
   - See L(docs/gate.md,https://github.com/flowaudit/ops/blob/main/docs/gate.md) for what it stops and what not.
 requirements:

@@ -187,12 +187,11 @@ def _hosts(module: AnsibleModule, path: pathlib.Path) -> list[str]:
     environment = {key: value for key, value in os.environ.items() if key.startswith("ANSIBLE_")}
     status, output, errors = module.run_command(command, environ_update=environment)
     if status != 0:
-        raise FlowauditError(f"The hosts of {path} cannot be read: {errors.strip().splitlines()[-1:]}")
-    return sorted(json.loads(output)["_meta"]["hostvars"]) or _grouped(json.loads(output))
-
-
-def _grouped(listed: dict[str, t.Any]) -> list[str]:
-    return sorted({host for group in listed.values() for host in group.get("hosts", ())})
+        raise FlowauditError(f"The hosts of {path} cannot be read: {''.join(errors.strip().splitlines()[-1:])}")
+    listed: dict[str, t.Any] = json.loads(output)
+    # Variables are listed of hosts that have some.
+    with_variables = set(listed.pop("_meta", {}).get("hostvars", ()))
+    return sorted(with_variables | {host for group in listed.values() for host in group.get("hosts", ())})
 
 
 def _step(
@@ -208,7 +207,7 @@ def _step(
         if wanted["staging_run"]:
             if log is None:
                 raise FlowauditError("There is no trail here that could show the run on staging.")
-            proof = lifecycle.proof_of(log, wanted["staging_run"])
+            proof = lifecycle.proof_of(log, wanted["staging_run"], sign=not module.check_mode)
         change, step = lifecycle.request(gate, wanted, _hosts(module, path), person, now, proof)
         place = gate.repository.place(change.id)
         sign = f"ssh-keygen -Y sign -f ~/.ssh/id_ed25519 -n {signature.APPROVAL} {place / repository.DOCUMENT}"
@@ -225,6 +224,8 @@ def _step(
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
     """Take the step."""
+    if not module.params["id"] and module.params["state"] in ("approved", "revoked", "reviewed"):
+        raise FlowauditError("Say which change (id), such as CHG-2026-0042.")
     there_already = "" if module.params["state"] == "requested" else module.params["id"]
     path = gate_file.find(module.params["inventory"], there_already)
     code = module.params["collection"]
@@ -290,12 +291,7 @@ def main() -> None:
             "request": {"type": "dict", "options": request},
             "collection": {"type": "dict", "options": collection},
         },
-        required_if=[
-            ("state", "requested", ["request"]),
-            ("state", "approved", ["id"]),
-            ("state", "revoked", ["id", "reason"]),
-            ("state", "reviewed", ["id", "reason"]),
-        ],
+        required_if=[("state", "requested", ["request"])],
         supports_check_mode=True,
     )
     try:

@@ -142,10 +142,10 @@ def _page(gate: Gate, standing: Standing, log: SqliteLog | None, language: str) 
     for run in standing.history.runs:
         wanted = query.EntryFilter(run=run.run, changed=True)
         changed[run.run] = len(query.places(log, wanted)) if log is not None else 0
-    signers, filed = gate.terms.signers.encode(), standing.filed
+    signers, filed, key = gate.terms.signers.encode(), standing.filed, standing.requester_key
     said = {
-        "revocation": stated(filed.revocation, standing.change, signers, signature.REVOCATION),
-        "review": stated(filed.review, standing.change, signers, signature.REVIEW),
+        "revocation": stated(filed.revocation, standing.change, signers, signature.REVOCATION, key),
+        "review": stated(filed.review, standing.change, signers, signature.REVIEW, key),
     }
     return page.write(standing, changed, said, language)
 

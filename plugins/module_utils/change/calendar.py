@@ -57,10 +57,9 @@ def announcement(
     span = next((span for span in calendar.coming(now, days) if not calendar.frozen(span.start, span.end)), None)
     if span is None:
         return {"subject": "", "text": words["nothing"].format(inventory=inventory, days=days)}
-    zone = next((window.zone for window in calendar.windows if window.name == span.name), datetime.UTC)
-    start, end = span.start.astimezone(zone), span.end.astimezone(zone)
+    start, end = span.start.astimezone(span.zone), span.end.astimezone(span.zone)
     day = start.strftime("%d.%m.%Y" if language == "de" else "%Y-%m-%d")
-    clock = {"start": start.strftime("%H:%M"), "end": end.strftime("%H:%M"), "zone": str(zone)}
+    clock = {"start": start.strftime("%H:%M"), "end": end.strftime("%H:%M"), "zone": str(span.zone)}
     planned = [f"- {change.id}: {change.title}" for change in changes]
     text = [words["when"].format(day=day, inventory=inventory, **clock), ""]
     text += [words["plan"], *planned] if planned else [words["none"]]

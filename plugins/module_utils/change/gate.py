@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from ..errors import FlowauditError
 from ..trail import canonical, commitment, entry, note, provenance, query
 from ..trail.sqlite import SELDOM, SqliteLog
-from . import history, policy, signature, staging, tree, trust, window
+from . import history, model, policy, signature, staging, tree, trust, window
 from .authorization import Authorization
 from .model import Change, Code, Kind, State
 from .policy import Approval, Question, Refusal
-from .repository import Filed, Repository
+from .repository import Filed, Repository, Statement
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +113,8 @@ def judge(gate: Gate, command: Command, log: SqliteLog, now: datetime.datetime) 
                 "Name it with -e change_id=CHG-…; ansible-playbook flowaudit.ops.change_list shows what there is.",
             )
         )
+    if not command.playbooks:
+        found.append(Refusal("playbook", "The command names no playbook.", ""))
     if found:
         raise Denied(found)
     try:
@@ -150,8 +152,8 @@ def stand(gate: Gate, change_id: str, log: SqliteLog | None, *, remember: bool =
         except FlowauditError as error:
             invalid.append(str(error))
     said = {
-        entry.CHANGE_REVOKED: stated(filed.revocation, change, signers, signature.REVOCATION),
-        entry.CHANGE_REVIEWED: stated(filed.review, change, signers, signature.REVIEW),
+        entry.CHANGE_REVOKED: stated(filed.revocation, change, signers, signature.REVOCATION, requested.key),
+        entry.CHANGE_REVIEWED: stated(filed.review, change, signers, signature.REVIEW, requested.key),
     }
     known = history.History() if log is None else history.of(log, change)
     for kind, statement in said.items():
@@ -168,7 +170,9 @@ def stand(gate: Gate, change_id: str, log: SqliteLog | None, *, remember: bool =
     return Standing(filed, requested.key, tuple(approvals), tuple(invalid), known, known.state(change, approved))
 
 
-def stated(statement: t.Any, change: Change, signers: bytes, namespace: str) -> dict[str, t.Any]:
+def stated(
+    statement: Statement | None, change: Change, signers: bytes, namespace: str, requester_key: str
+) -> dict[str, t.Any]:
     """What somebody says of a change (``principal``, ``reason``, ``at``); nothing when nobody does.
 
     Raises:
@@ -179,7 +183,10 @@ def stated(statement: t.Any, change: Change, signers: bytes, namespace: str) -> 
     value = canonical.decode(statement.document)
     if set(value) != {"id", "change", "principal", "reason", "at"}:
         raise FlowauditError(f"What is said of {change.id} has not the form of a revocation or a review.")
-    signature.verify(statement.document, statement.signature, signers, str(value["principal"]), namespace)
+    person = model.check_principal(value["principal"])
+    by = signature.verify(statement.document, statement.signature, signers, person, namespace)
+    if namespace == signature.REVIEW and (person == change.requester or by.key == requester_key):
+        raise FlowauditError(f"{change.id} was reviewed by who requested it; somebody else has to.")
     if (value["id"], value["change"]) != (change.id, change.digest):
         raise FlowauditError(f"What is said of {change.id} is about another change.")
     return value

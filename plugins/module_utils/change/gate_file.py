@@ -55,7 +55,7 @@ def load(path: pathlib.Path, collection: tuple[str, str] | None = None) -> Gate:
         FlowauditError: it cannot be read, or something of it is missing or makes no sense.
     """
     value = _mapping(path)
-    unknown = sorted(set(value) - _KEYS)
+    unknown = sorted(map(str, set(value) - _KEYS))
     if unknown:
         raise FlowauditError(f"{path}: {unknown[0]} is unknown; a gate has {', '.join(sorted(_KEYS))}.")
     name, protected = value.get("name"), value.get("protected", True)
@@ -121,7 +121,10 @@ def _signers(path: pathlib.Path, top: pathlib.Path, written: t.Any) -> str:
     place = _inside(path, top, "allowed_signers", written)
     try:
         with place.open("rb") as stream:
-            return stream.read(LARGEST).decode()
+            text = stream.read(LARGEST + 1)
+        if len(text) > LARGEST:
+            raise FlowauditError(f"{place} has more than {LARGEST} bytes.")
+        return text.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise FlowauditError(
             f"{place}, who may request and approve, cannot be read; docs/gate.md has how to write it."

@@ -56,7 +56,8 @@ class History:
 
     def state(self, change: model.Change, approved: bool) -> State:
         """Where the change is as a whole: done when every playbook has run well on every host."""
-        if self.revoked:
+        # What has run is reviewed, not revoked.
+        if self.revoked and not self.real:
             return State.REVOKED
         if self.reviewed:
             return State.REVIEWED

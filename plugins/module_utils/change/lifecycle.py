@@ -7,10 +7,10 @@ Each is a signed file, and an entry of the trail.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import pathlib
-import subprocess
 import typing as t
 from collections.abc import Iterable, Mapping
 
@@ -71,8 +71,8 @@ def whoami(gate: Gate, name: str) -> str:
         FlowauditError: neither says one.
     """
     if not name:
-        command = ["git", "-C", str(gate.top), "config", "user.email"]
-        name = subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
+        with contextlib.suppress(FlowauditError):
+            name = tree.git(gate.top, "config", "user.email").strip()
     if not name:
         raise FlowauditError("Say who you are: -e change_person=you@example.org, as in the allowed signers.")
     return model.check_principal(name)
@@ -120,8 +120,11 @@ def request(
     return change, Step(files, entry.CHANGE_REQUESTED, change.id, gate.name, person.name)
 
 
-def proof_of(log: SqliteLog, run: str) -> bytes:
-    """The proof that comes with a request, from this control node's own trail."""
+def proof_of(log: SqliteLog, run: str, sign: bool) -> bytes:
+    """The proof that comes with a request, from this control node's own trail; nothing when it may not be signed."""
+    if not sign:
+        staging.entries_of(log, run)
+        return b""
     return staging.prove(log, run)
 
 
@@ -191,7 +194,9 @@ def sign_terms(gate: Gate, person: Person) -> Step:
     place = gate.repository.policy_place(gate.terms.digest)
     path = place / repository.APPROVALS / f"{person.name}.sig"
     step = Step({}, entry.POLICY_SIGNED, "", gate.name, person.name)
-    if path.exists():
+    with contextlib.suppress(FlowauditError, OSError):
+        signers = gate.terms.signers.encode()
+        signature.verify(gate.terms.document, path.read_bytes(), signers, person.name, signature.POLICY)
         return step
     _demand_committed(gate)
     signed = signature.sign(gate.terms.document, person.key, signature.POLICY)

@@ -175,7 +175,7 @@ def _lines(
     yield from _table(head, runs) if runs else [words["nothing"]]
     for name, statement in said.items():
         if statement:
-            by = f"{words['by']} {statement['principal']} {words['on']} {statement['at']}"
+            by = f"{words['by']} {_text(statement['principal'])} {words['on']} {_text(statement['at'])}"
             yield from _section(words["said"][name], f"{_text(statement['reason'])} ({by})")
 
 

@@ -335,7 +335,7 @@ def parse(value: Mapping[str, t.Any]) -> Policy:
     Raises:
         FlowauditError: something of it is missing or makes no sense.
     """
-    missing, unknown = _KEYS - set(value), set(value) - _KEYS - _MORE
+    missing, unknown = _KEYS - set(value), set(map(str, value)) - _KEYS - _MORE
     if missing or unknown:
         wrong = [f"{name} is missing" for name in sorted(missing)] + [f"{name} is unknown" for name in sorted(unknown)]
         raise FlowauditError(f"The policy cannot be used: {', '.join(wrong)}.")

@@ -40,6 +40,7 @@ REVIEW = "review"
 POLICY = "policy"
 _LARGEST_PROOF = 1024 * 1024  # bytes
 _MOST_APPROVALS = 50
+_WIDEST = len("CHG-2026-00000000")  # beyond it there are no more ids
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,8 @@ class Repository:
     def ids(self) -> list[str]:
         """The ids of all changes, in order; what is not called like one is passed over."""
         try:
-            return sorted(name for name in os.listdir(self.path) if model.ID.fullmatch(name))
+            found = [name for name in os.listdir(self.path) if model.ID.fullmatch(name)]
+            return sorted(found, key=lambda name: (name[:8], int(name[9:])))
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -137,7 +139,7 @@ class Repository:
     def next_id(self, year: int) -> str:
         """The first id of a year that no inventory beside this one has taken either."""
         taken = [name for place in [self.path, *self.path.parent.glob("*/")] for name in Repository(place).ids()]
-        numbers = [int(name[9:]) for name in taken if name.startswith(f"CHG-{year:04d}-")]
+        numbers = [int(name[9:]) for name in taken if name.startswith(f"CHG-{year:04d}-") and len(name) < _WIDEST]
         return f"CHG-{year:04d}-{max(numbers, default=0) + 1:04d}"
 
     @contextlib.contextmanager
@@ -229,10 +231,10 @@ def _read(directory: int, name: str, largest: int) -> bytes | None:
         return None
     except OSError as error:
         raise FlowauditError(f"{name} cannot be read: {error.strerror}; it has to be a file, not a link.") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FlowauditError(f"{name} is no file.")
     with os.fdopen(descriptor, "rb") as stream:
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            raise FlowauditError(f"{name} is no file.")
         content = stream.read(largest + 1)
     if len(content) > largest:
         raise FlowauditError(f"{name} has more than {largest} bytes.")

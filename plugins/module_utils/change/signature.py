@@ -8,12 +8,14 @@ its own, so that a signature for one is none for another.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
 
 from ..errors import FlowauditError
 from . import programs
@@ -46,8 +48,7 @@ def verify(document: bytes, signature: bytes, signers: bytes, principal: str, na
     Raises:
         FlowauditError: they have not, or it cannot be told.
     """
-    with tempfile.TemporaryDirectory(prefix="flowaudit-") as name:
-        place = pathlib.Path(name)
+    with _place() as place:
         (place / "signature").write_bytes(signature)
         (place / "signers").write_bytes(signers)
         options = ["-I", principal, "-n", namespace, "-s", str(place / "signature"), "-f", str(place / "signers")]
@@ -67,8 +68,8 @@ def sign(document: bytes, key: str, namespace: str) -> bytes:
     Raises:
         FlowauditError: it cannot be signed.
     """
-    with tempfile.TemporaryDirectory(prefix="flowaudit-") as name:
-        path = pathlib.Path(name) / "document"
+    with _place() as place:
+        path = place / "document"
         path.write_bytes(document)
         done = _run(["-Y", "sign", "-f", str(pathlib.Path(key).expanduser()), "-n", namespace, str(path)], b"")
         signature = path.with_suffix(".sig")
@@ -79,6 +80,16 @@ def sign(document: bytes, key: str, namespace: str) -> bytes:
                 " given to an agent first (ssh-add)."
             )
         return signature.read_bytes()
+
+
+@contextlib.contextmanager
+def _place() -> Iterator[pathlib.Path]:
+    """A directory for files that are needed for a moment."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="flowaudit-") as name:
+            yield pathlib.Path(name)
+    except OSError as error:
+        raise FlowauditError(f"There is no place for temporary files: {error}.") from error
 
 
 def _run(arguments: list[str], given: bytes) -> subprocess.CompletedProcess[bytes]:

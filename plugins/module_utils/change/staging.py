@@ -30,19 +30,29 @@ def prove(trail: SqliteLog, run: str) -> bytes:
     Raises:
         FlowauditError: the run was not let begin by a gate, or has not ended.
     """
+    rows = entries_of(trail, run)
+    signed = trail.add_checkpoint()
+    tree = log.tree(trail, checkpoint.parse(signed).size)
+    entries = [
+        {"index": seq, "line": line, "proof": [hashed.hex() for hashed in tree.inclusion_proof(seq)]}
+        for seq, line in rows
+    ]
+    return canonical.encode({"v": VERSION, "checkpoint": signed, "entries": entries})
+
+
+def entries_of(trail: SqliteLog, run: str) -> list[tuple[int, str]]:
+    """The place and the line of what let a run begin, and of its end.
+
+    Raises:
+        FlowauditError: the run was not let begin by a gate, or has not ended.
+    """
     rows = trail.ask(
         "SELECT seq, type, line FROM entries WHERE run = ? AND type IN (?, ?) ORDER BY seq",
         (run, entry.RUN_AUTHORIZED, entry.RUN_END),
     )
     if [kind for _seq, kind, _line in rows] != [entry.RUN_AUTHORIZED, entry.RUN_END]:
         raise FlowauditError(f"The trail in {trail.home.path} has no run {run} that a gate let begin and that ended.")
-    signed = trail.add_checkpoint()
-    tree = log.tree(trail, checkpoint.parse(signed).size)
-    entries = [
-        {"index": seq, "line": line, "proof": [hashed.hex() for hashed in tree.inclusion_proof(seq)]}
-        for seq, _kind, line in rows
-    ]
-    return canonical.encode({"v": VERSION, "checkpoint": signed, "entries": entries})
+    return [(seq, line) for seq, _kind, line in rows]
 
 
 def check(proof: bytes, keys: Sequence[note.VerifierKey]) -> StagingRun:

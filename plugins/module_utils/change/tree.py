@@ -21,21 +21,28 @@ from . import programs
 # Of a collection: what Ansible loads. A checkout and an installed copy have the same digest.
 _LOADED = ("meta", "playbooks", "plugins", "roles")
 _BYTECODE = "__pycache__"
+# Directories at the top of a repository that tools make for themselves.
+_OF_TOOLS = frozenset(
+    {
+        *(".git", ".state", ".cache", ".ansible", ".terraform", ".tox", ".nox", ".idea", ".vscode"),
+        *(".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis"),
+    }
+)
 _GIT_TIMEOUT = 30.0  # seconds
 
 
 def digest(top: pathlib.Path, without: Collection[pathlib.Path] = ()) -> str:
     """The digest (``sha256:…``) of a repository's files: names, whether they are executable, content.
 
-    Left out are what is in ``without``, hidden files and directories at the top (``.git``, ``.venv``), and Python's
-    bytecode (``drop_bytecode``).
+    Left out are what is in ``without``, hidden files at the top, what tools keep there for themselves (``.git``,
+    ``.venv``, caches), and Python's bytecode (``drop_bytecode``).
 
     Raises:
         FlowauditError: a file cannot be read, is none (a socket, a device), or is a link that leads out of here.
     """
     top = top.resolve()
     left_out = {path.resolve() for path in without}
-    names = [name for name in _names(top) if not name.startswith(".")]
+    names = [name for name in _names(top) if not _is_left_out(top / name)]
     return _digest(top, names, left_out)
 
 
@@ -67,7 +74,7 @@ def covers(top: pathlib.Path, path: str | os.PathLike[str], without: Collection[
             return False
         parts.append(place.name)
         place = place.parent
-    return not parts or not (parts[-1].startswith(".") or _BYTECODE in parts)
+    return not parts or not (_is_left_out(top / parts[-1]) or _BYTECODE in parts)
 
 
 def drop_bytecode(top: pathlib.Path, without: Collection[pathlib.Path] = ()) -> None:
@@ -78,7 +85,7 @@ def drop_bytecode(top: pathlib.Path, without: Collection[pathlib.Path] = ()) -> 
     """
     left_out = {path.resolve() for path in without}
     for name in _names(top):
-        if name.startswith(".") or (top / name).is_symlink() or not (top / name).is_dir():
+        if _is_left_out(top / name) or (top / name).is_symlink() or not (top / name).is_dir():
             continue
         for found in (top / name).rglob(f"{_BYTECODE}/*.pyc"):
             if left_out.isdisjoint(found.parents):
@@ -94,21 +101,26 @@ def uncommitted(top: pathlib.Path, without: pathlib.Path) -> list[str]:
     Raises:
         FlowauditError: Git cannot tell.
     """
+    words = ["-c", "core.fsmonitor=false", "status", "--porcelain", "--untracked-files=normal", "--no-renames", "-z"]
+    words += ["--", "."]
+    if without.resolve().is_relative_to(top):
+        words.append(f":(exclude){without.resolve().relative_to(top)}")
+    try:
+        found = git(top, *words)
+    except FlowauditError as error:
+        raise FlowauditError(f"Git cannot say whether {top} is as it was committed: {error}") from error
+    return sorted(line[3:] for line in found.split("\0") if line)
+
+
+def git(top: pathlib.Path, *words: str) -> str:
+    """What Git says of a repository.
+
+    Raises:
+        FlowauditError: it says nothing.
+    """
     # Variables of Git's (GIT_DIR, GIT_INDEX_FILE, GIT_CONFIG_…) could have it answer about something else.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    command = [
-        programs.path("git"),
-        "-C",
-        str(top),
-        "-c",
-        f"safe.directory={top}",
-        "-c",
-        "core.fsmonitor=false",
-        "status",
-    ]
-    command += ["--porcelain", "--untracked-files=normal", "-z", "--", "."]
-    if without.resolve().is_relative_to(top):
-        command.append(f":(exclude){without.resolve().relative_to(top)}")
+    command = [programs.path("git"), "-C", str(top), "-c", f"safe.directory={top}", *words]
     try:
         done = subprocess.run(
             command,
@@ -121,13 +133,11 @@ def uncommitted(top: pathlib.Path, without: pathlib.Path) -> list[str]:
             timeout=_GIT_TIMEOUT,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise FlowauditError(f"Git cannot say whether {top} is as it was committed: {error}.") from error
+        raise FlowauditError(f"{error}.") from error
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()
-        raise FlowauditError(
-            f"Git cannot say whether {top} is as it was committed: {said[-1] if said else 'it failed'}"
-        )
-    return sorted(line[3:] for line in done.stdout.split("\0") if line)
+        raise FlowauditError(f"{said[-1] if said else 'it did not say why'}.")
+    return done.stdout
 
 
 def _digest(top: pathlib.Path, names: list[str], left_out: set[pathlib.Path]) -> str:
@@ -135,7 +145,7 @@ def _digest(top: pathlib.Path, names: list[str], left_out: set[pathlib.Path]) ->
     for name in names:
         for path in _files(top / name, left_out):
             relative = os.fsencode(path.relative_to(top))
-            total.update(b"%s\0%s\0" % (_described(path, top).encode("utf-8", "surrogateescape"), relative))
+            total.update(b"%s\0%s\0" % (_described(path, top, left_out).encode("utf-8", "surrogateescape"), relative))
     return f"sha256:{total.hexdigest()}"
 
 
@@ -150,6 +160,12 @@ def _files(path: pathlib.Path, left_out: set[pathlib.Path]) -> Iterator[pathlib.
             yield from _files(path / name, left_out)
 
 
+def _is_left_out(path: pathlib.Path) -> bool:
+    """Whether something at the top is nobody's to approve."""
+    name = path.name
+    return name.startswith(".") and (not path.is_dir() or name in _OF_TOOLS or name.startswith(".venv"))
+
+
 def _is_bytecode(path: pathlib.Path) -> bool:
     # A directory of that name is read like any other; only what Python itself puts there is left out.
     return path.parent.name == _BYTECODE and path.suffix == ".pyc"
@@ -162,11 +178,11 @@ def _names(directory: pathlib.Path) -> list[str]:
         raise FlowauditError(f"{directory} cannot be read: {error.strerror}.") from error
 
 
-def _described(path: pathlib.Path, top: pathlib.Path) -> str:
+def _described(path: pathlib.Path, top: pathlib.Path, left_out: Collection[pathlib.Path]) -> str:
     try:
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):
-            if not covers(top, path.resolve()):
+            if not covers(top, path.resolve(), left_out):
                 raise FlowauditError(
                     f"{path} is a link that leads out of what is looked at in {top}: nobody can approve what is there."
                 )

@@ -38,6 +38,7 @@ class Span:
     start: datetime.datetime
     end: datetime.datetime
     name: str = ""
+    zone: datetime.tzinfo = datetime.UTC  # in which people speak of it
 
     def holds(self, start: datetime.datetime, end: datetime.datetime) -> bool:
         """Whether all the time from ``start`` to ``end`` is in it."""
@@ -67,7 +68,7 @@ class Window:
         last = end.astimezone(self.zone).replace(tzinfo=None) + day
         for local in self._rule().between(first, last, inc=True):
             opens = local.replace(tzinfo=self.zone).astimezone(UTC)
-            span = Span(opens, opens + self.duration, self.name)
+            span = Span(opens, opens + self.duration, self.name, self.zone)
             if span.meets(start, end):
                 yield span
 

@@ -53,8 +53,13 @@ REDACTION = "redaction"
 ARCHIVED = "archived"
 PRUNED = "pruned"
 
-# What is needed to verify the rest, and to know whom to trust, is never pruned.
-KEPT_FOR_EVER = frozenset({LOG_CREATED, KEY_ROTATED, POLICY_ACCEPTED, REDACTION, ARCHIVED, PRUNED})
+# What is needed to verify the rest, to know whom to trust and what waits for a review, is never pruned.
+KEPT_FOR_EVER = frozenset(
+    {
+        *(LOG_CREATED, KEY_ROTATED, REDACTION, ARCHIVED, PRUNED),
+        *(POLICY_ACCEPTED, RUN_AUTHORIZED, CHANGE_REVOKED, CHANGE_REVIEWED),
+    }
+)
 
 Draft = dict[str, t.Any]  # an entry without ``v``, ``seq`` and ``prev``
 

@@ -101,7 +101,6 @@ def test_no_window_is_said():
     assert found == {"subject": "", "text": "There is no maintenance window of production within 62 days."}
 
 
-@pytest.mark.xfail(reason="the zone is that of the first window with the name", raises=AssertionError)
 def test_windows_without_a_name_are_announced_in_their_own_zone():
     unnamed = {key: value for key, value in MONTHLY.items() if key != "name"}
     later = {**unnamed, "timezone": "America/New_York", "rule": "FREQ=MONTHLY;BYDAY=2SU"}

@@ -224,15 +224,14 @@ def test_an_overdue_review_stays_overdue_when_the_document_is_spoilt(project, lo
     ]
 
 
-@pytest.mark.xfail(reason="only lifecycle.review refuses the requester", raises=AssertionError)
 def test_who_requested_an_emergency_does_not_review_it(project, log):
     change = project.approved("bob", kind="emergency")
     ran(log, change)
     project.state(change, "review", by="alice")
-    assert project.standing(change, log).state is not State.REVIEWED
+    with pytest.raises(FlowauditError, match="was reviewed by who requested it; somebody else has to"):
+        project.standing(change, log)
 
 
-@pytest.mark.xfail(reason="only lifecycle.revoke refuses what has run", raises=AssertionError)
 def test_what_has_run_is_not_revoked(project, log):
     change = project.approved()
     ran(log, change)
@@ -275,7 +274,7 @@ def test_what_was_said_is_remembered_when_the_files_are_gone(project, log, name,
         ({"change": "0" * 64}, "is about another change"),
         ({"extra": 1}, "has not the form of a revocation or a review"),
         ({"principal": "carol@example.org"}, "signature of carol@example.org does not count"),
-        ({"principal": 7}, "signature of 7 does not count"),
+        ({"principal": 7}, "principal is '7', which is not of the form"),
     ],
 )
 def test_a_statement_that_is_not_theirs_or_of_something_else_is_refused(project, more, message):
@@ -285,7 +284,6 @@ def test_a_statement_that_is_not_theirs_or_of_something_else_is_refused(project,
         project.standing(change)
 
 
-@pytest.mark.xfail(reason="what no command line can hold is no FlowauditError", raises=ValueError)
 @pytest.mark.parametrize("principal", ["a\0b", "\ud800"])
 def test_a_name_that_no_command_line_can_hold_is_refused(project, principal):
     change = project.requested()
@@ -325,7 +323,6 @@ def test_an_inventory_whose_terms_were_accepted_stays_protected(project, log):
         judge(project, log, None)
 
 
-@pytest.mark.xfail(reason="refusals are looked for by playbook", raises=pytest.fail.Exception)
 def test_a_command_without_a_playbook_is_refused(project, log):
     with pytest.raises(gate.Denied):
         judge(project, log, project.requested(), playbooks=())

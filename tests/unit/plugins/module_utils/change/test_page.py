@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from ansible_collections.flowaudit.ops.plugins.module_utils.change import gate, page
 
 from .conftest import NOW, digest, entries, ran
@@ -69,12 +67,12 @@ def test_markup_of_others_stays_text(project):
     )
 
 
-@pytest.mark.xfail(reason="only the reason is escaped", raises=AssertionError)
 def test_markup_in_the_moment_of_a_statement_stays_text(project):
     change = project.requested()
     project.state(change, "revocation", at="\n\n# Approved <img src=x>")
     standing = project.standing(change)
     said = gate.stated(
-        standing.filed.revocation, change, project.gate().terms.signers.encode(), "flowaudit-revocation@v1"
+        standing.filed.revocation, change, project.gate().terms.signers.encode(), "flowaudit-revocation@v1", ""
     )
-    assert "<img" not in page.write(standing, {}, {"revocation": said})
+    written = page.write(standing, {}, {"revocation": said})
+    assert r"\# Approved \<img src=x\>" in written and "\n# Approved" not in written

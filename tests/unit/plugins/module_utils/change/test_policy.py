@@ -140,6 +140,11 @@ def test_what_is_right_may_run():
         ({"digests": (ONE,)}, ["digests"]),
         ({"digests": (ZERO, ONE)}, ["digests"]),
         ({"digests": ()}, []),
+        ({"playbook": "flowaudit.ops.rollback"}, ["rollback", "staging_playbook"]),
+        (
+            {"staging": dataclasses.replace(STAGED, code=dataclasses.replace(CODE, tree=ONE))},
+            [],
+        ),
         ({"now": moment("2026-12-06T00:59:59Z")}, ["window"]),
         ({"now": moment("2026-12-06T02:00:01Z")}, ["window"]),
         ({"duration": 3 * HOUR}, ["window"]),
@@ -214,6 +219,14 @@ def test_extra_variables_are_those_that_were_approved():
     back = {"playbook": "flowaudit.ops.rollback", "state": State.DONE}
     assert codes(request=scope, variables=('release_id="1.3.0"',), **back) == []
     assert codes(request=scope, variables=("y=1",), **back) == ["variables"]
+
+
+def test_a_playbook_of_the_repository_ran_on_staging_with_the_same_repository():
+    scope = {"scope": {**REQUEST["scope"], "playbooks": ["play.yml"]}}
+    staged = dataclasses.replace(STAGED, playbooks=("play.yml",))
+    assert codes(request=scope, playbook="play.yml", staging=staged) == []
+    other = dataclasses.replace(staged, code=dataclasses.replace(CODE, tree=ONE))
+    assert codes(request=scope, playbook="play.yml", staging=other) == ["staging_tree"]
 
 
 def test_tags_are_those_that_were_approved():

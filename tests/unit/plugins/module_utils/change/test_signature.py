@@ -129,7 +129,6 @@ def test_waiting_has_an_end(monkeypatch):
         signature.sign(b"document", "key", signature.APPROVAL)
 
 
-@pytest.mark.xfail(reason="without a place for temporary files it ends with a traceback", raises=FileNotFoundError)
 def test_no_place_for_temporary_files_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
     with pytest.raises(FlowauditError):
