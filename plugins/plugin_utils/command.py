@@ -82,36 +82,18 @@ def read(
     inventory: t.Any,
 ) -> Command:
     """The command of this process; what is wrong with it as such is in its ``problems``."""
-    problems = list(_environment(gate, rules) if gate.protected else ())
-    if gate.protected:
-        problems += _options(arguments)
-        problems += _beside(gate, arguments)
+    problems: list[Refusal] = []
     duration = rules.default_duration if rules else datetime.timedelta()
-    program, playbooks = "ansible-playbook", []
     if "start_at_task" in arguments:
-        declared = datetime.timedelta()
-        for written in arguments.get("args") or ():
-            try:
-                name, path = _playbook(gate, str.__str__(written))
-                playbooks.append(name)
-                declared += _duration(loader, path)
-            except FlowauditError as error:
-                playbooks.append(str.__str__(written))
-                problems.append(Refusal("playbook_outside", str(error), ""))
+        program = "ansible-playbook"
+        playbooks, declared = _playbooks(gate, loader, arguments.get("args") or (), problems)
         duration = declared or duration
     else:
         # Commands without a playbook are named themselves in a scope.
         program = "ansible" if "module_name" in arguments else "ansible-console" if "pattern" in arguments else ""
         playbooks = [program]
-        if gate.protected and not tree.covers(gate.top, os.getcwd(), [gate.changes]):
-            # Their variables (group_vars, host_vars) are those of the current directory.
-            problems.append(
-                Refusal("directory", f"{program} reads variables of {os.getcwd()}.", f"Run it in {gate.top}.")
-            )
-        if not program:
-            problems.append(
-                Refusal("program", "Only Ansible's own commands can be let begin.", "Use ansible-playbook.")
-            )
+        problems += _adhoc(gate, program)
+    problems += [*_environment(gate, rules), *_configuration(gate), *_options(arguments), *_beside(gate, arguments)]
     variables: tuple[str, ...] = ()
     try:
         variables = model.variables_of(trust.plain(extra_vars, moments=False))
@@ -132,6 +114,30 @@ def read(
     )
 
 
+def _playbooks(
+    gate: Gate, loader: DataLoader, written: Iterable[t.Any], problems: list[Refusal]
+) -> tuple[list[str], datetime.timedelta]:
+    """The playbooks as a scope names them, and how long they may take; what is wrong is added to ``problems``."""
+    names, total = [], datetime.timedelta()
+    for given in map(str.__str__, written):
+        try:
+            name, path = _playbook(gate, given)
+            total += _duration(loader, path)
+        except FlowauditError as error:
+            name = given
+            problems.append(Refusal("playbook_outside", str(error), ""))
+        names.append(name)
+    return names, total
+
+
+def _adhoc(gate: Gate, program: str) -> Iterator[Refusal]:
+    if not program:
+        yield Refusal("program", "Only Ansible's own commands can be let begin.", "Use ansible-playbook.")
+    # Their variables (group_vars, host_vars) are those of the current directory.
+    if not tree.covers(gate.top, os.getcwd(), [gate.changes]):
+        yield Refusal("directory", f"{program} reads variables of {os.getcwd()}.", f"Run it in {gate.top}.")
+
+
 def _environment(gate: Gate, rules: Policy | None) -> Iterator[Refusal]:
     allowed = _HARMLESS | (rules.environment if rules else frozenset())
     for name in sorted(os.environ):
@@ -142,6 +148,9 @@ def _environment(gate: Gate, rules: Policy | None) -> Iterator[Refusal]:
             f"The environment variable {name} would change what was approved.",
             "Unset it: what it says belongs into the repository's ansible.cfg, or allow it in the policy.",
         )
+
+
+def _configuration(gate: Gate) -> Iterator[Refusal]:
     used = constants.CONFIG_FILE
     if used != _SYSTEM_CONFIGURATION and not (used and tree.covers(gate.top, used, [gate.changes])):
         yield Refusal(
