@@ -429,6 +429,16 @@ def test_a_review_counts_when_its_requester_has_left(site: Site) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="Only root gives files to others.")
+def test_a_repository_that_belongs_to_somebody_else(site: Site) -> None:
+    """As it is mounted into an execution environment."""
+    change_id = site.approved()
+    for path in (site.top, *site.top.rglob("*")):
+        os.chown(path, 12345, 12345, follow_symlinks=False)
+    done, touched = run(site, "play.yml", "-e", f"change_id={change_id}", *LIMIT)
+    assert done.returncode == 0 and touched == {"h1", "h2"}, done.stdout
+
+
 def test_a_signature_by_plain_ssh_keygen(site: Site) -> None:
     change_id = site.approved("bob")
     document = site.changes / change_id / "change.json"

@@ -9,7 +9,9 @@ import typing as t
 from collections.abc import Sequence
 
 from ..trail.commitment import Opening
-from .model import Code
+
+if t.TYPE_CHECKING:
+    from .model import Code
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,7 +65,10 @@ def load(path: pathlib.Path, collection: tuple[str, str] | None = None) -> Gate:
         raise FlowauditError(f"{path}: protected is true or false, not {protected!r}.")
     top = provenance.top_of(str(path.parent))
     if top is None and protected:
-        raise FlowauditError(f"{path} is in no Git repository: changes and what they are about belong into one.")
+        raise FlowauditError(
+            f"{path} is in no Git repository, where changes and what they are about belong (git init); without changes,"
+            " say protected: false."
+        )
     top = top or path.parent.resolve()
     changes = _inside(path, top, "changes", value.get("changes", "changes"))
     if protected and not tree.covers(top, path, [changes]):

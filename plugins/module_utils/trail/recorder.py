@@ -16,7 +16,6 @@ import time
 import typing as t
 from collections.abc import Mapping, Sequence
 
-from ..change.authorization import Authorization
 from ..errors import FlowauditError
 from . import entry, events, provenance, redact
 from .commitment import Opening
@@ -26,6 +25,9 @@ from .publish import Publisher, Publishing
 from .run import Run, close_dead_runs, in_flight
 from .sqlite import SqliteLog
 from .writer import Writer
+
+if t.TYPE_CHECKING:
+    from ..change.authorization import Authorization
 
 Fields = dict[str, t.Any]
 
