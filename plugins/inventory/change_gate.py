@@ -205,7 +205,7 @@ class InventoryModule(YamlInventory):
             opened = gate_file.load(pathlib.Path(path))
             self._populate(loader.load_from_file(path, cache="none", trusted_as_template=True), opened)
             if not command.lists_only(context.CLIARGS):
-                self._ask(opened)
+                self._ask(opened, os.path.realpath(path))
         except Exception as error:
             # Whatever it is: Ansible would warn, keep the hosts that are there already, and go on.
             known = isinstance(error, FlowauditError | AnsibleError)
@@ -274,13 +274,13 @@ class InventoryModule(YamlInventory):
 
     # ── The question ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _ask(self, opened: gate.Gate) -> None:
-        granted = authorization.granted()
+    def _ask(self, opened: gate.Gate, path: str) -> None:
+        granted = authorization.granted_by(path)
         if granted is None:
             if opened.protected:
                 tree.drop_bytecode(opened.top, [opened.changes])
             granted = self._judged(opened)
-            authorization.grant(granted, opened.code)
+            authorization.grant(granted, path, opened.code)
             self._load_callbacks()
         # Also when a task has the inventory read again.
         if granted.hosts is not None:

@@ -883,6 +883,31 @@ def a_date_as_variable(site: Site) -> Wish:
     return play(site.approved(scope={"variables": {"when": "2026-01-01"}}), "-e", '{"when": 2026-01-01}')
 
 
+def open_gate(site: Site, **more: t.Any) -> str:
+    """Another inventory in the repository, which asks for nothing."""
+    inventory = {"all": {"hosts": {"h9": {"ansible_connection": "local"}}}}
+    value = {"plugin": gate_file.PLUGIN, "name": "open", "protected": False, "inventory": inventory}
+    site.write("inventories/open/gate.yml", value | more)
+    site.commit()
+    return "inventories/open/gate.yml"
+
+
+@refused("the hosts of two gates are not mixed")
+def an_open_gate_first(site: Site) -> Wish:
+    return Wish(("-i", open_gate(site), "-i", "inventories/production", "play.yml"), inventory="")
+
+
+@refused("The inventory production is not mixed with others")
+def an_open_gate_second(site: Site) -> Wish:
+    return Wish(("-i", "inventories/production", "-i", open_gate(site), "play.yml"), inventory="")
+
+
+@refused("the hosts of two gates are not mixed")
+def an_open_gate_as_source(site: Site) -> Wish:
+    site.gate(sources=[{"path": open_gate(site)}])
+    return Wish(("play.yml",))
+
+
 # ── Everything of the above ──────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import typing as t
 from collections.abc import Sequence
 
+from ..errors import FlowauditError
 from ..trail.commitment import Opening
 
 if t.TYPE_CHECKING:
@@ -28,12 +29,27 @@ class Authorization:
 
 class _Process:
     granted: t.ClassVar[Authorization | None] = None
+    by: t.ClassVar[str] = ""
     code: t.ClassVar[t.Callable[[], Code] | None] = None
 
 
-def grant(authorization: Authorization, code: t.Callable[[], Code]) -> None:
-    """Let the run of this process begin; ``code`` says what would run, whenever it is asked."""
-    _Process.granted, _Process.code = authorization, code
+def grant(authorization: Authorization, by: str, code: t.Callable[[], Code]) -> None:
+    """Let the run of this process begin.
+
+    ``by`` is the gate's file, ``code`` says what would run, whenever it is asked.
+    """
+    _Process.granted, _Process.by, _Process.code = authorization, by, code
+
+
+def granted_by(gate: str) -> Authorization | None:
+    """What this gate let begin, when the inventory is read again; none when nothing was yet.
+
+    Raises:
+        FlowauditError: another gate has let the run begin.
+    """
+    if _Process.granted is not None and gate != _Process.by:
+        raise FlowauditError(f"{_Process.by} has let this run begin; the hosts of two gates are not mixed.")
+    return _Process.granted
 
 
 def same_code() -> bool:

@@ -276,4 +276,5 @@ def log(tmp_path: pathlib.Path) -> Iterator[sqlite.SqliteLog]:
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has nothing granted in this process, before and afterwards."""
     monkeypatch.setattr(authorization._Process, "granted", None)
+    monkeypatch.setattr(authorization._Process, "by", "")
     monkeypatch.setattr(authorization._Process, "code", None)
