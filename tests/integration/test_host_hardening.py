@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
 import typing as t
 from collections.abc import Callable, Iterator
 
@@ -117,13 +116,13 @@ def test_rules_that_lock_out_are_taken_back(playbook: Playbook, nuc: t.Any, open
 def test_the_host_takes_back_what_a_killed_run_left(nuc: t.Any, nas: t.Any) -> None:
     before = nuc.file(RULES).content_string
     apply = "systemctl reload flowaudit-firewall"
-    # One command, as nothing gets through after it: what a run does before its control node goes away.
-    nuc.check_output(
-        f"flowaudit-unproved begin firewall 5 {RULES} {apply}"
-        f" && sed -i 's/ct state established,related accept/tcp dport 22 drop/' {RULES} && {apply} &"
+    # What a run does before its control node goes away; begun when this login is over, which could not end any more.
+    left = (
+        f"sleep 2; flowaudit-unproved begin firewall 10 {RULES} {apply}"
+        f" && sed -i 's/ct state established,related accept/tcp dport 22 drop/' {RULES} && {apply}"
     )
-    time.sleep(1)
-    assert not reaches(nas, 22)
+    nuc.check_output("nohup sh -c %s > /dev/null 2>&1 < /dev/null &", left)
+    wait_until(lambda: not reaches(nas, 22), 15, "the rules lock out")
     wait_until(lambda: reaches(nas, 22), 30, "the host takes it back")
     assert nuc.file(RULES).content_string == before
     assert "no fresh login proved it" in nuc.check_output("journalctl --identifier=flowaudit-unproved --lines=1")
