@@ -280,7 +280,10 @@ def test_a_task_does_not_reach_another_host(site: Site, name: str) -> None:
     done, touched = run(site, "play.yml", "-e", f"change_id={site.approved()}", "--limit", "h1")
     assert "h3" not in touched, done.stdout
     if name != "reset_connection":
-        assert done.returncode != 0 and "Nothing was sent." in " ".join(done.stdout.split()), done.stdout
+        said = " ".join(done.stdout.split())
+        # The plugin is gone with ansible-core 2.21.
+        gone = name == "another_plugin" and "'paramiko_ssh' was not found" in said
+        assert done.returncode != 0 and ("Nothing was sent." in said or gone), done.stdout
 
 
 def test_play_vars_do_not_reach_another_host(site: Site) -> None:
