@@ -6,7 +6,9 @@ import dataclasses
 import hashlib
 import io
 import os
+import pathlib
 import re
+import shutil
 import subprocess
 import tarfile
 import typing as t
@@ -170,11 +172,15 @@ def test_bad_input_stops_before_anything_is_touched(playbook: Playbook, case: st
 
 
 @pytest.fixture
-def production(ports: dict[str, int]) -> dict[str, t.Any]:
-    """The production inventory as it is shipped, its one machine being the demo's nuc."""
+def production(ports: dict[str, int], tmp_path: pathlib.Path) -> dict[str, t.Any]:
+    """The production inventory as it is shipped, before it is protected; its one machine is the demo's nuc."""
     key = (STATE / "ssh" / "id_ed25519.pub").read_text().strip()
+    inventory = tmp_path / "inventory"
+    shutil.copytree(CHECKOUT / "inventories" / "production", inventory)
+    gate = inventory / "gate.yml"
+    gate.write_text(f"{gate.read_text()}protected: false\n")
     return {
-        "inventory": CHECKOUT / "inventories" / "production",
+        "inventory": inventory,
         "ansible_host": "127.0.0.1",
         "ansible_port": ports["nuc_22"],
         "ansible_ssh_private_key_file": str(STATE / "ssh" / "id_ed25519"),
