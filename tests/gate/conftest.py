@@ -148,7 +148,7 @@ class Site:
         scope = {**REQUEST["scope"], **more.pop("scope", {})}
         moment = now or datetime.datetime.now(datetime.UTC)
         wanted = {**REQUEST, **more, "scope": scope}
-        names = [target.name for target in self.targets]  # of the inventory
+        names = [target.name for target in self.targets]
         change, step = lifecycle.request(gate_file.load(self.gate_path), wanted, names, self.person(by), moment, proof)
         for path, content in step.files.items():
             repository.write(path, content)
