@@ -27,7 +27,7 @@ $(VENV)/.complete: requirements.lock
 	@echo "── Python environment ($(PYTHON), about a minute the first time)"
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "── installing python3-venv"; sudo=$$(test "$$(id -u)" = 0 || echo sudo); $$sudo apt-get update -qq && $$sudo apt-get install -y -qq python3-venv; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes -r requirements.lock
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --progress-bar off --require-hashes --no-deps -r requirements.lock
 	@# The checkout is the collection: linked where this environment's Ansible looks.
 	site=$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 	  && mkdir -p $$site/ansible_collections/flowaudit && ln -sfn $(CURDIR) $$site/ansible_collections/flowaudit/ops \
