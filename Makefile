@@ -47,6 +47,9 @@ clean: venv ## Remove the demo's and the tests' hosts; Docker and its images sta
 	rm -rf "$(STATE)"
 
 # ── Tests ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# Tests that share nothing run side by side; one that hangs ends with its stack, not with the job's time.
+PARALLEL := --numprocesses auto --maxprocesses 4
+
 .PHONY: test
 test: lint sanity unit trail gate molecule ## Everything CI runs
 
@@ -65,18 +68,18 @@ sanity: venv ## ansible-test sanity
 
 .PHONY: unit
 unit: venv ## Unit tests of the plugins and of the reference app
-	pytest tests/unit --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+	pytest tests/unit $(PARALLEL) --timeout 120 --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 	cd tests/app && pytest tests
 
 .PHONY: trail
 trail: venv ## The trail: real runs, kills, canaries, PostgreSQL, rsyslog, a time-stamping authority; needs no Docker
 	tests/packages git jq openssl postgresql rsyslog rsyslog-gnutls rsyslog-openssl
-	pytest tests/trail
+	pytest tests/trail $(PARALLEL) --timeout 600
 
 .PHONY: gate
 gate: venv ## The gate: what it refuses and what it lets run, on real ssh servers; needs no Docker
 	tests/packages git openssh-client openssh-server
-	pytest tests/gate
+	pytest tests/gate $(PARALLEL) --timeout 600
 
 .PHONY: molecule
 molecule: venv ## The main job on fresh hosts, looked at and broken

@@ -92,6 +92,35 @@ while True:
     time.sleep(random.random() * 0.02)
 """
 
+# A signal handler may put and flush while put and flush are at work. The next signal is asked for when one is done with:
+# on a slow machine a handler would else interrupt itself for ever.
+INTERRUPTED = """
+writer = Writer(lambda: SqliteLog.open_or_create(home, "0.2.0"))
+interrupts = 0
+
+def interrupt(number, frame):
+    global interrupts
+    interrupts += 1
+    writer.put(event(100_000 + interrupts))
+    if interrupts % 10 == 0:
+        writer.flush()
+    signal.setitimer(signal.ITIMER_REAL, 0.0005)
+
+signal.signal(signal.SIGALRM, interrupt)
+signal.setitimer(signal.ITIMER_REAL, 0.0005)
+number = 0
+while number < 5000 or interrupts < 100:
+    writer.put(event(number))
+    number += 1
+    if number % 100 == 0:
+        writer.flush()
+signal.setitimer(signal.ITIMER_REAL, 0)
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+writer.flush()
+writer.close()
+say(number, interrupts)
+"""
+
 CLOSER = """
 log = SqliteLog(home)
 sys.stdin.readline()
@@ -376,6 +405,17 @@ def test_a_worker_that_ends_takes_nothing_with_it(home: Home, leave: str) -> Non
     report, values = read(home)
     assert (report.finding, report.signed_size) == (None, 23)
     assert [value["type"] for value in values] == ["log.created", "run.start", *["event"] * 20, "run.end"]
+
+
+def test_a_signal_handler_may_put_and_flush_while_others_do(home: Home) -> None:
+    """queue.Queue would stand still: it takes a lock that the interrupted call holds."""
+    with process(INTERRUPTED, home.path, "r") as interrupted:
+        number, interrupts = map(int, finished(interrupted)[0].split())
+    report, values = read(home)
+    assert report.whole
+    found = [value["number"] for value in values if value["type"] == "event"]
+    assert [mine for mine in found if mine < 100_000] == list(range(number))
+    assert [mine - 100_000 for mine in found if mine > 100_000] == list(range(1, interrupts + 1))
 
 
 def finished_by(started: subprocess.Popen[str], line: str) -> list[str]:

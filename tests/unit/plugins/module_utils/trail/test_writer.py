@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import itertools
 import pathlib
-import signal
 import threading
 import time
 import typing as t
@@ -424,35 +422,6 @@ def test_one_who_waited_long_is_not_told_of_an_end_that_came_later(
     with monkeypatch.context() as patched:
         patched.setattr(made, "_thread", Thread())
         made._wait(done)
-
-
-def test_a_signal_handler_may_put_and_flush_while_others_do(made: Writer, memory: Memory) -> None:
-    """queue.Queue would stand still: it takes a lock that the interrupted call holds."""
-    interrupts: list[int] = []
-    numbers = itertools.count(100_000)
-
-    def interrupt(number: int, frame: t.Any) -> None:
-        # On a slow machine this is interrupted by itself.
-        mine = next(numbers)
-        interrupts.append(mine)
-        made.put(event(mine))
-        if len(interrupts) % 10 == 0:
-            made.flush()
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
-        for number in range(5000):
-            made.put(event(number))
-            if number % 1000 == 0:
-                made.flush()
-        until(lambda: len(interrupts) > 30)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    made.flush()
-    assert sorted(memory.numbers) == [*range(5000), *sorted(interrupts)]
-    assert [number for number in memory.numbers if number < 5000] == list(range(5000))
 
 
 def test_many_threads_may_put_at_once(made: Writer, memory: Memory) -> None:
