@@ -611,7 +611,7 @@ class CallbackModule(CallbackBase):
         self._recorder().mention(kind, exact(result.task._uuid), exact(result.host.get_name()), fields)
 
     def _source(self, task: t.Any) -> str:
-        return redact.redacted(events.source(task.get_path() or "", self._base))
+        return _source(exact(task.get_path() or ""), self._base)
 
     # ── Whether it may go on ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -708,6 +708,11 @@ def _written(thing: t.Any, key: str) -> t.Any:
     """A field as it stands in the playbook, before anything was templated into it."""
     source = thing.get_ds()
     return source.get(key) if isinstance(source, dict) else None
+
+
+@functools.lru_cache(maxsize=256)  # each host's result asks for its task's again
+def _source(path: str, base: str) -> str:
+    return redact.redacted(events.source(path, base))
 
 
 def _task_name(task: t.Any) -> str:

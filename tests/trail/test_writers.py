@@ -92,8 +92,8 @@ while True:
     time.sleep(random.random() * 0.02)
 """
 
-# A signal handler may put and flush while put and flush are at work. The next signal is asked for when one is done with:
-# on a slow machine a handler would else interrupt itself for ever.
+# A signal handler may put and flush while put and flush are at work. The next signal is asked for when
+# one is done with: on a slow machine a handler would else interrupt itself for ever.
 INTERRUPTED = """
 writer = Writer(lambda: SqliteLog.open_or_create(home, "0.2.0"))
 interrupts = 0

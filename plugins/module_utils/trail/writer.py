@@ -10,6 +10,8 @@ from __future__ import annotations
 
 # Exactly this type: true is an integer, and Ansible's values are strings that may say something else.
 # pylint: disable=unidiomatic-typecheck
+import collections
+import enum
 import queue
 import threading
 import time
@@ -27,6 +29,13 @@ DELAY = 0.25  # seconds
 BACKLOG = 10_000  # entries kept while the log cannot be written; about 10 MB
 
 _Taken = tuple[Draft, Sequence[Opening]]
+
+
+class _Sign(enum.Enum):
+    """What the thread is told."""
+
+    PUT = enum.auto()  # there are entries
+    CLOSE = enum.auto()
 
 
 class _Flush:
@@ -55,7 +64,11 @@ class Writer:
 
     def __init__(self, opened: t.Callable[[], Log]) -> None:
         # Reentrant, unlike queue.Queue: a signal handler may put while put is at work.
-        self._queue: queue.SimpleQueue[_Taken | _Flush | _Call | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Flush | _Call | _Sign] = queue.SimpleQueue()
+        # What was put and not taken up yet. The thread is woken by the first, not by each: where workers keep all
+        # processors busy, waking it is what costs.
+        self._put: collections.deque[_Taken] = collections.deque()
+        self._knows = False  # the thread knows that there are some
         self._opened = opened
         self._log: Log | None = None
         self._batch: list[_Taken] = []
@@ -69,7 +82,10 @@ class Writer:
 
     def put(self, draft: Draft, openings: Sequence[Opening] = ()) -> None:
         """Take an entry; the caller does not change it any more."""
-        self._queue.put((draft, openings))
+        self._put.append((draft, openings))
+        if not self._knows or len(self._put) >= BATCH:
+            self._knows = True
+            self._queue.put(_Sign.PUT)
 
     def flush(self) -> None:
         """Wait until all that was put is written.
@@ -99,7 +115,7 @@ class Writer:
 
     def close(self) -> None:
         """Write what is left, and let go of the log; what then fails is in ``error``."""
-        self._queue.put(None)
+        self._queue.put(_Sign.CLOSE)
         self._thread.join()
 
     def _wait(self, done: threading.Event) -> None:
@@ -114,32 +130,33 @@ class Writer:
                 timeout = None if deadline is None else max(deadline - time.monotonic(), 0)
                 taken = self._queue.get(timeout=timeout)
             except queue.Empty:
-                self._write()
-                deadline = time.monotonic() + 1.0 if self._batch else None
-                continue
-            if isinstance(taken, tuple):
-                self._take(taken)
+                taken = None
+            if taken is _Sign.PUT:
                 if deadline is None:
                     deadline = time.monotonic() + DELAY
-                if len(self._batch) < BATCH or self.error is not None:
+                if len(self._put) < BATCH or self.error is not None:
                     continue
+            self._take_up()
+            if self._batch or self._lost or isinstance(taken, _Flush | _Call):
                 self._write()
-                deadline = time.monotonic() + 1.0 if self._batch else None
-                continue
-            if taken is None:
-                if self._batch or self._lost:
-                    self._write()
-                break
-            self._write()
             deadline = time.monotonic() + 1.0 if self._batch else None
             if isinstance(taken, _Flush):
                 loss = self._loss()
                 taken.error = self.error or loss
-            else:
+                taken.done.set()
+            elif isinstance(taken, _Call):
                 self._call(taken)
-            taken.done.set()
+                taken.done.set()
+            elif taken is _Sign.CLOSE:
+                break
         if self._log is not None:
             self._log.close()
+
+    def _take_up(self) -> None:
+        # First, so whoever puts an entry that is not seen here says so again.
+        self._knows = False
+        for _number in range(len(self._put)):
+            self._take(self._put.popleft())
 
     def _call(self, call: _Call) -> None:
         if self.error is not None or self._log is None:

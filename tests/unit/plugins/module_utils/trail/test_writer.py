@@ -112,14 +112,43 @@ def test_what_was_put_is_written_in_its_order_by_one_thread(made: Writer, memory
 
 def test_a_batch_is_written_when_it_is_full(made: Writer, memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "DELAY", 60.0)
-    for number in range(writer.BATCH * 2 + 1):
+    for number in range(writer.BATCH - 1):
         made.put(event(number))
-    until(lambda: len(memory.numbers) == writer.BATCH * 2)
-    assert [len(batch) for batch in memory.batches] == [writer.BATCH, writer.BATCH]
     time.sleep(0.1)
-    assert len(memory.batches) == 2
+    assert memory.batches == []
+    made.put(event(writer.BATCH - 1))
+    until(lambda: len(memory.numbers) == writer.BATCH)
+    assert len(memory.batches) == 1
+    made.put(event(writer.BATCH))
+    time.sleep(0.1)
+    assert len(memory.batches) == 1
     made.flush()
-    assert len(memory.numbers) == writer.BATCH * 2 + 1
+    assert memory.numbers == list(range(writer.BATCH + 1))
+
+
+def test_the_thread_is_woken_once_for_many_entries(
+    made: Writer, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "DELAY", 60.0)
+    signs: list[t.Any] = []
+    told = made._queue
+
+    class Told:
+        get = staticmethod(told.get)
+
+        @staticmethod
+        def put(sign: t.Any) -> None:
+            signs.append(sign)
+            told.put(sign)
+
+    monkeypatch.setattr(made, "_queue", Told)
+    for number in range(writer.BATCH - 1):
+        made.put(event(number))
+    assert len(signs) == 1
+    made.flush()
+    assert memory.numbers == list(range(writer.BATCH - 1))
+    made.put(event(0))
+    assert len(signs) == 3
 
 
 def test_a_batch_is_written_when_its_first_entry_is_old(made: Writer, memory: Memory) -> None:
