@@ -155,6 +155,17 @@ options:
     ini:
       - section: flowaudit_trail
         key: timestamp_ca
+  custody:
+    description:
+      - Socket of this control node's custody (role P(flowaudit.ops.control_node#role)). Another user keeps the trail,
+        signs it and tells the anchors then; O(directory), O(database) and the anchors' options are that user's matter.
+    type: path
+    version_added: 0.4.0
+    env:
+      - name: FLOWAUDIT_TRAIL_CUSTODY
+    ini:
+      - section: flowaudit_trail
+        key: custody
   anchor_every:
     description:
       - Seconds between two anchors while a run lasts; there is one at its end in any case.
@@ -455,7 +466,10 @@ class CallbackModule(CallbackBase):
             timestamp_ca=self.get_option("timestamp_ca") or "",
             timestamp_directory=os.path.join(directory, "timestamps"),
         )
-        anchors.keepers(told)  # refuses what makes no sense before anything is done
+        custody = self.get_option("custody") or ""
+        keepers = anchors.keepers(told)  # refuses what makes no sense before anything is done
+        if custody and (keepers or self.get_option("database")):
+            raise FlowauditError("custody tells the anchors and the database itself; leave their settings out here.")
         return Settings(
             directory=directory,
             version=provenance.collection_version(),
@@ -467,6 +481,7 @@ class CallbackModule(CallbackBase):
                 anchors=told,
                 every=self.get_option("anchor_every"),
             ),
+            custody=custody,
         )
 
     def _begin(

@@ -183,8 +183,10 @@ from ansible.utils.vars import load_extra_vars
 
 from ..module_utils.change import authorization, gate, gate_file, policy, tree
 from ..module_utils.change.policy import Refusal
+from ..module_utils.custody import client, request
+from ..module_utils.custody.protocol import Refused
 from ..module_utils.errors import FlowauditError
-from ..plugin_utils import command, denial
+from ..plugin_utils import command, credential, denial, trail_settings
 from ..plugin_utils.trail_settings import CALLBACK as TRAIL
 
 _GUARD = "flowaudit.ops.change_guard"
@@ -286,10 +288,15 @@ class InventoryModule(YamlInventory):
         if granted.hosts is not None:
             for name in set(self.inventory.hosts) - granted.hosts:
                 self.inventory.set_variable(name, "ansible_connection", _OUT_OF_SCOPE)
+        for name in granted.hosts or self.inventory.hosts:
+            for key, value in credential.variables().items():
+                self.inventory.set_variable(name, key, value)
 
     def _judged(self, opened: gate.Gate) -> authorization.Authorization:
         rules = policy.parse(opened.terms.rules) if opened.protected else None
         wanted = command.read(opened, rules, context.CLIARGS, self.loader, load_extra_vars(self.loader), self.inventory)
+        if socket := trail_settings.setting("custody"):
+            return self._judged_by_custody(socket, opened, wanted)
         fields = {"command": wanted.program, "playbooks": wanted.playbooks}
         try:
             with denial.trail() as log:
@@ -298,9 +305,33 @@ class InventoryModule(YamlInventory):
             denial.deny(opened.name, fields, wanted.change_id, denied.refusals)
         except FlowauditError as error:
             denial.deny(opened.name, fields, wanted.change_id, [Refusal("trail", str(error), "")])
+        self._show(granted)
+        return granted
+
+    def _judged_by_custody(self, socket: str, opened: gate.Gate, wanted: gate.Command) -> authorization.Authorization:
+        custody = client.of_this_process(socket)
+        try:
+            answer = custody.authorize(opened.name, request.write(wanted), sorted(map(str, self.inventory.hosts)))
+        except Refused as refused:
+            # Recorded where it was said.
+            denial.say([Refusal(*item) for item in refused.refusals] or [Refusal("custody", str(refused), "")])
+            raise SystemExit(1) from refused
+        hosts = answer["hosts"]
+        granted = authorization.Authorization(
+            answer["inventory"],
+            answer["change_id"],
+            None if hosts is None else frozenset(hosts),
+            answer["fields"],
+            flags=answer["flags"],
+            run=answer["run"],
+        )
+        credential.use(custody.credential)
+        self._show(granted)
+        return granted
+
+    def _show(self, granted: authorization.Authorization) -> None:
         for flag in granted.flags:
             self.display.warning(flag)
-        return granted
 
     @staticmethod
     def _load_callbacks() -> None:

@@ -25,6 +25,7 @@ class Authorization:
     fields: dict[str, t.Any]  # of the entry ``run.authorized``
     openings: Sequence[Opening] = ()
     flags: Sequence[str] = ()  # what everybody should see: that it is an emergency
+    run: str = ""  # the run that custody has recorded this for; empty: the run records it itself
 
 
 class _Process:

@@ -96,8 +96,13 @@ class Standing:
         return self.filed.change
 
 
-def judge(gate: Gate, command: Command, log: SqliteLog, now: datetime.datetime) -> Authorization:
-    """Let a run begin.
+Alive = t.Callable[[str], "bool | None"]  # whether a run's process lives; none when that cannot be told
+
+
+def judge(
+    gate: Gate, command: Command, log: SqliteLog, now: datetime.datetime, alive: Alive | None = None
+) -> Authorization:
+    """Let a run begin; ``alive`` is asked about others, instead of their locks beside the log.
 
     Raises:
         Denied: it may not.
@@ -127,7 +132,8 @@ def judge(gate: Gate, command: Command, log: SqliteLog, now: datetime.datetime) 
         question = _question(gate, command, standing, log, now)
     except FlowauditError as error:
         raise Denied([Refusal("change", str(error), "")]) from error
-    found = list(_unique(_refusals(gate, command, standing, question, lambda run: query.is_alive(log.home, run))))
+    alive = alive or (lambda run: query.is_alive(log.home, run))
+    found = list(_unique(_refusals(gate, command, standing, question, alive)))
     if found:
         raise Denied(found)
     return _authorized(gate, command, standing, question)
@@ -264,9 +270,7 @@ def _latest(log: SqliteLog) -> datetime.datetime | None:
     return window.parse_moment("ts", rows[0][0]) if rows else None
 
 
-def _refusals(
-    gate: Gate, command: Command, standing: Standing, question: Question, alive: t.Callable[[str], bool | None]
-) -> Iterator[Refusal]:
+def _refusals(gate: Gate, command: Command, standing: Standing, question: Question, alive: Alive) -> Iterator[Refusal]:
     rules = policy.parse(gate.terms.rules)
     for playbook in command.playbooks:
         state = standing.state

@@ -19,7 +19,7 @@ PLUGIN = "flowaudit.ops.change_gate"
 NAMES = ("gate.yml", "gate.yaml")
 LARGEST = 4 * 1024 * 1024  # bytes
 _KEYS = {"plugin", "name", "protected", "changes", "allowed_signers", "policy", "staging_keys", "inventory", "sources"}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
 def find(path: str, change_id: str = "") -> pathlib.Path:
@@ -59,7 +59,7 @@ def load(path: pathlib.Path, collection: tuple[str, str] | None = None) -> Gate:
     if unknown:
         raise FlowauditError(f"{path}: {unknown[0]} is unknown; a gate has {', '.join(sorted(_KEYS))}.")
     name, protected = value.get("name"), value.get("protected", True)
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not NAME.fullmatch(name):
         raise FlowauditError(f"{path}: name is the inventory's name, of letters, digits, - and _, not {name!r}.")
     if type(protected) is not bool:
         raise FlowauditError(f"{path}: protected is true or false, not {protected!r}.")

@@ -29,7 +29,7 @@ LARGEST = 256 * 1024  # bytes of a document
 ID = re.compile(r"CHG-[0-9]{4}-[0-9]{4,8}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _PRINCIPAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+@-]{0,127}")
-_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}")
+HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,252}")
 _PLAYBOOK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,254}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _VARIABLE = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,99})=(.{1,4000})")
@@ -323,7 +323,7 @@ def variables_of(values: Mapping[str, t.Any]) -> tuple[str, ...]:
 def _scope(value: t.Any) -> Scope:
     given = _mapping("scope", value, {field.name for field in dataclasses.fields(Scope)})
     scope = Scope(
-        _list("hosts", given["hosts"], _HOST),
+        _list("hosts", given["hosts"], HOST),
         _list("playbooks", given["playbooks"], _PLAYBOOK),
         _list("variables", given["variables"], _VARIABLE, paths=True),
         _list("tags", given["tags"], _TAG),

@@ -9,7 +9,7 @@ import shutil
 from ..errors import FlowauditError
 
 PLACES = "/usr/local/bin:/usr/bin:/bin"
-_PACKAGES = {"ssh-keygen": "openssh-client", "git": "git"}
+_PACKAGES = {"ssh": "openssh-client", "ssh-keygen": "openssh-client", "git": "git"}
 
 
 def path(name: str) -> str:

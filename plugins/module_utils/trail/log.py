@@ -35,8 +35,8 @@ class Reader(t.Protocol):
         """Those of the openings that are still there."""
 
 
-class Log(Reader, t.Protocol):
-    """A log that can be written; later it may be behind a socket that another user owns."""
+class Sink(t.Protocol):
+    """A log that can be written: a file, or what is behind the socket of another user (``custody``)."""
 
     def append(self, drafts: Sequence[Draft], openings: Sequence[Opening] = ()) -> range:
         """Append entries and keep openings, all or none, durably; returns their places.
@@ -48,8 +48,15 @@ class Log(Reader, t.Protocol):
     def add_checkpoint(self) -> str:
         """Sign the log as it is and keep that; the same log gives the same checkpoint. Returns the note."""
 
+    def size(self) -> int:
+        """How many entries it has."""
+
     def close(self) -> None:
         """Let go of files and connections."""
+
+
+class Log(Sink, Reader, t.Protocol):
+    """A log that can be written and read."""
 
 
 def tree(log: Reader, size: int | None = None) -> merkle.Tree:

@@ -26,9 +26,12 @@ _CI_VARIABLES = ("CI", "GITHUB_ACTIONS", "GITLAB_CI", "TF_BUILD", "JENKINS_URL")
 
 def actor() -> Opening:
     """The commitment to who runs this: account, login account (it survives ``sudo`` and ``su``) and user id."""
-    uid = os.getuid()
-    login = login_uid()
-    who = {"user": _account(uid), "login_user": _account(uid if login is None else login), "uid": uid}
+    return actor_of(os.getuid(), login_uid())
+
+
+def actor_of(uid: int, login: int | None) -> Opening:
+    """The commitment to who somebody is, by user id and by the user id that logged in."""
+    who = {"user": account(uid), "login_user": account(uid if login is None else login), "uid": uid}
     return commit("actor", json.dumps(who, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
 
 
@@ -44,7 +47,8 @@ def login_uid() -> int | None:
     return int(sudo) if sudo.isdecimal() and os.getuid() == 0 else None
 
 
-def _account(uid: int) -> str:
+def account(uid: int) -> str:
+    """The name of a user id, or the id where it has none."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from ..errors import FlowauditError
 from . import anchors, entry, redact
 from .home import Home
-from .log import Log
+from .log import Sink
 from .sqlite import SqliteLog
 from .writer import Writer
 
@@ -91,7 +91,7 @@ class _Shipper:
 class Publisher:
     """Publishes the log of a run: now and then while it lasts, and when it has ended."""
 
-    def __init__(self, publishing: Publishing, home: Home) -> None:
+    def __init__(self, publishing: Publishing, home: Home | None) -> None:
         self._publishing = publishing
         self._home = home
         self._told = time.monotonic()
@@ -102,8 +102,9 @@ class Publisher:
 
     def start(self) -> None:
         """Begin to ship, when there is a shared database."""
-        if self._publishing.database:
-            self._shipping = _started(self._ship, "ship")
+        if self._publishing.database and self._home is not None:
+            home = self._home
+            self._shipping = _started(lambda: self._ship(home), "ship")
 
     def tick(self, writer: Writer) -> None:
         """Tell the anchors in the background when it is time to."""
@@ -143,16 +144,16 @@ class Publisher:
             return
         self._failures += [f"The trail's anchor {item.keeper}: {item.detail}" for item in outcomes if not item.kept]
 
-    def _ship(self) -> None:
+    def _ship(self, home: Home) -> None:
         try:
-            self._ship_on()
+            self._ship_on(home)
         except FlowauditError as error:
             self._shipped = anchors.Outcome("postgres", False, str(error))
         except Exception as error:  # nobody would hear of it in this thread
             self._shipped = anchors.Outcome("postgres", False, f"It failed: {type(error).__name__}: {error}")
 
-    def _ship_on(self) -> None:
-        log = SqliteLog(self._home)
+    def _ship_on(self, home: Home) -> None:
+        log = SqliteLog(home)
         shipper = _Shipper(self._publishing.database)
         try:
             # What fails here is tried again, and told at the end.
@@ -164,7 +165,7 @@ class Publisher:
             log.close()
 
 
-def _sign(log: Log) -> tuple[str, int]:
+def _sign(log: Sink) -> tuple[str, int]:
     return log.add_checkpoint(), log.size()
 
 

@@ -16,11 +16,12 @@ import time
 import typing as t
 from collections.abc import Mapping, Sequence
 
+from ..custody.client import CustodyLog, of_this_process
 from ..errors import FlowauditError
 from . import entry, events, provenance, redact
 from .commitment import Opening
 from .home import Home
-from .log import Log
+from .log import Sink
 from .publish import Publisher, Publishing
 from .run import Run, close_dead_runs, in_flight
 from .sqlite import SqliteLog
@@ -42,6 +43,7 @@ class Settings:
     accept_ephemeral: bool = False
     policy: redact.Policy = dataclasses.field(default_factory=redact.Policy)
     publishing: Publishing = dataclasses.field(default_factory=Publishing)
+    custody: str = ""  # the socket behind which another user keeps the trail; then ``directory`` is not used
 
 
 _OUTCOMES = {"failed": "failures", "unreachable": "unreachable", "skipped": "skipped"}
@@ -54,7 +56,7 @@ class Recorder:
         self.settings = settings
         self.goes_on = False  # the inventory chose to go on when the trail cannot be written
         self.begun = False
-        self._home = Home(os.path.expanduser(settings.directory))
+        self._home = None if settings.custody else Home(os.path.expanduser(settings.directory))
         self._writer = Writer(self._open)
         self._run = Run(self._writer, self._home)
         self._publisher = Publisher(settings.publishing, self._home)
@@ -86,9 +88,11 @@ class Recorder:
         self.begun = True
         # Behind a gate, the gate says for which change it is.
         self._run.change_id = authorized.change_id if authorized else change_id
+        if authorized and authorized.run:
+            self._run.id = authorized.run
         actor = provenance.actor()
         self._record(entry.RUN_START, {**fields, "node": provenance.node(), "actor": actor.commitment}, [actor])
-        if authorized:
+        if authorized and not authorized.run:
             self._record(entry.RUN_AUTHORIZED, authorized.fields, authorized.openings)
         self._refuse_ephemeral()
         closed = self._writer.call(self._prepared)
@@ -228,7 +232,9 @@ class Recorder:
     def _milliseconds(self) -> int:
         return round((time.monotonic() - self._started) * 1000)
 
-    def _open(self) -> Log:
+    def _open(self) -> Sink:
+        if self._home is None:
+            return CustodyLog(of_this_process(self.settings.custody))
         # A log that is gone in the middle of a run is not replaced by an empty one.
         if self._opened:
             return SqliteLog(self._home)
@@ -236,11 +242,12 @@ class Recorder:
         self._opened = True
         return log
 
-    def _prepared(self, log: Log) -> list[str]:
+    def _prepared(self, log: Sink) -> list[str]:
         """See that the log can be signed, and close the runs that were killed; returns their ids."""
-        own = t.cast(SqliteLog, log)
-        own.demand_key()
-        return close_dead_runs(own, self._run.id)
+        if not isinstance(log, SqliteLog):
+            return []  # custody sees to both
+        log.demand_key()
+        return close_dead_runs(log, self._run.id)
 
     def _let_go(self) -> None:
         held, self._held = self._held or [], None
@@ -266,7 +273,7 @@ class Recorder:
         counts["changed"] += result.changed and not failed
 
     def _refuse_ephemeral(self) -> None:
-        if self.settings.accept_ephemeral or self.settings.publishing.database:
+        if self._home is None or self.settings.accept_ephemeral or self.settings.publishing.database:
             return
         try:
             mounts = pathlib.Path("/proc/self/mountinfo").read_text("utf-8", "replace")

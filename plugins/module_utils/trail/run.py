@@ -15,7 +15,7 @@ from ..errors import FlowauditError
 from . import canonical, entry
 from .commitment import Opening
 from .home import Home
-from .sqlite import SqliteLog
+from .sqlite import SELDOM, SqliteLog
 from .writer import Writer
 
 Fields = dict[str, t.Any]
@@ -29,7 +29,8 @@ _NO_HOST = frozenset({"meta", "ansible.builtin.meta"})  # tasks that no host doe
 class Run:
     """The run of this process, as the trail has it."""
 
-    def __init__(self, writer: Writer, home: Home, run_id: str = "") -> None:
+    def __init__(self, writer: Writer, home: Home | None, run_id: str = "") -> None:
+        """``home`` is where its lock lies; none when something else tells others that it lives (a connection)."""
         self.id = run_id or entry.new_id()
         self.change_id = ""
         self.ended = False
@@ -71,7 +72,7 @@ class Run:
         Raises:
             FlowauditError: it cannot be had.
         """
-        if self._lock is not None or self.ended:
+        if self._lock is not None or self.ended or self._home is None:
             return
         path = _lock_path(self._home, self.id)
         try:
@@ -88,7 +89,7 @@ class Run:
             raise FlowauditError(f"The run cannot be recorded: {path}: {error.strerror}.") from error
 
     def _release(self) -> None:
-        if self._lock is not None:
+        if self._lock is not None and self._home is not None:
             _lock_path(self._home, self.id).unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
@@ -122,7 +123,7 @@ def close_dead_runs(log: SqliteLog, own: str = "") -> list[str]:
         try:
             # Somebody else may have closed it, or it may have ended, before the lock was ours.
             if not log.ask("SELECT 1 FROM entries WHERE run = ? AND type IN ('run.end', 'run.aborted')", (run,)):
-                log.append([_aborted(log, run)])
+                log.append([aborted(log, run)])
                 closed.append(run)
             path.unlink(missing_ok=True)
         finally:
@@ -130,7 +131,18 @@ def close_dead_runs(log: SqliteLog, own: str = "") -> list[str]:
     return closed
 
 
-def _aborted(log: SqliteLog, run: str) -> entry.Draft:
+def unended(log: SqliteLog) -> list[str]:
+    """The runs that have begun, or were let begin, and have not ended; for who knows that none of them lives."""
+    rows = log.ask(
+        f"SELECT DISTINCT run FROM entries INDEXED BY entries_type WHERE {SELDOM}"
+        f" AND type IN ('{entry.RUN_START}', '{entry.RUN_AUTHORIZED}') AND run NOT IN"
+        f" (SELECT run FROM entries INDEXED BY entries_ended WHERE {ENDED} AND run IS NOT NULL) ORDER BY ts, seq"
+    )
+    return [str(found) for (found,) in rows]
+
+
+def aborted(log: SqliteLog, run: str) -> entry.Draft:
+    """The entry that says of a run that it was killed, with what it was doing."""
     last, chg, ts = -1, "", ""
     started: dict[str, Fields] = {}
     flying: dict[tuple[str, str], None] = {}

@@ -22,7 +22,7 @@ from ..errors import FlowauditError
 from . import canonical
 from .commitment import Opening
 from .entry import GAP, TASK_DISPATCHED, Draft, timestamp
-from .log import Log
+from .log import Sink
 
 BATCH = 64  # entries
 DELAY = 0.25  # seconds
@@ -49,7 +49,7 @@ class _Flush:
 class _Call:
     """Something to be done with the log by the thread that uses it."""
 
-    def __init__(self, function: t.Callable[[Log], t.Any]) -> None:
+    def __init__(self, function: t.Callable[[Sink], t.Any]) -> None:
         self.done = threading.Event()
         self.function = function
         self.result: t.Any = None
@@ -62,7 +62,7 @@ class Writer:
     ``opened`` opens the log; it is called in the thread. What fails is told by ``flush``, and by ``error`` before.
     """
 
-    def __init__(self, opened: t.Callable[[], Log]) -> None:
+    def __init__(self, opened: t.Callable[[], Sink]) -> None:
         # Reentrant, unlike queue.Queue: a signal handler may put while put is at work.
         self._queue: queue.SimpleQueue[_Flush | _Call | _Sign] = queue.SimpleQueue()
         # What was put and not taken up yet. The thread is woken by the first, not by each: where workers keep all
@@ -70,7 +70,7 @@ class Writer:
         self._put: collections.deque[_Taken] = collections.deque()
         self._knows = False  # the thread knows that there are some
         self._opened = opened
-        self._log: Log | None = None
+        self._log: Sink | None = None
         self._batch: list[_Taken] = []
         self._lost = 0  # entries that are not recorded, and no entry says so yet
         self._untold = 0  # those that nobody who waits was told of
@@ -100,7 +100,7 @@ class Writer:
         if waiting.error is not None:
             raise waiting.error
 
-    def call(self, function: t.Callable[[Log], t.Any]) -> t.Any:
+    def call(self, function: t.Callable[[Sink], t.Any]) -> t.Any:
         """Wait until all that was put is written, then for what the function does with the log.
 
         Raises:

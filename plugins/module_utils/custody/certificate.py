@@ -1,0 +1,144 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Short-lived SSH certificates: one for each run, for the hosts of its change and no others.
+
+OpenSSH PROTOCOL.certkeys; made by ``cryptography``. sshd enforces principals and validity, and logs the key id.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import pathlib
+import secrets
+import stat
+import typing as t
+from collections.abc import Sequence
+
+from ..errors import FlowauditError
+
+if t.TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+# The clocks of control node and hosts may differ by so much.
+LEEWAY = datetime.timedelta(minutes=1)
+_EXTENSIONS = (b"permit-pty",)  # sudo may ask for one; nothing is forwarded
+
+
+def principal(host: str) -> str:
+    """What a certificate has to name to be let in by a host; the host's AuthorizedPrincipalsFile has the same."""
+    return f"host:{host}"
+
+
+def key_id(change_id: str, run: str, account: str) -> str:
+    """What sshd logs of a login: for which change, in which run, who."""
+    return f"flowaudit:{change_id or '-'}:{run}:{account}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Authority:
+    """The key that the hosts of one inventory trust."""
+
+    _private: ed25519.Ed25519PrivateKey
+
+    @classmethod
+    def load(cls, path: pathlib.Path) -> Authority:
+        """Read the private key.
+
+        Raises:
+            FlowauditError: it is missing, open to others, or no Ed25519 key.
+        """
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+
+        try:
+            mode = path.stat().st_mode
+            content = path.read_bytes()
+        except OSError as error:
+            raise FlowauditError(f"The certificate authority {path} cannot be read: {error.strerror}.") from error
+        if mode & 0o077:
+            raise FlowauditError(
+                f"The certificate authority {path} is open to others (mode {stat.S_IMODE(mode):04o}): take it as known"
+                " to them, and make a new one."
+            )
+        try:
+            private = serialization.load_ssh_private_key(content, password=None)
+        except (ValueError, TypeError) as error:
+            raise FlowauditError(f"The certificate authority {path} is damaged; restore it from its backup.") from error
+        if not isinstance(private, ed25519.Ed25519PrivateKey):
+            raise FlowauditError(f"The certificate authority {path} is no Ed25519 key.")
+        return cls(private)
+
+    @classmethod
+    def generate(cls, path: pathlib.Path, comment: str) -> Authority:
+        """Make a key; its public half lies beside it (.pub). What is there is never replaced."""
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+
+        made = cls(ed25519.Ed25519PrivateKey.generate())
+        pem = made._private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(pem)
+                stream.flush()
+                os.fsync(stream.fileno())
+            path.with_suffix(".pub").write_text(f"{made.public} {comment}\n", "ascii")
+        except OSError as error:
+            raise FlowauditError(f"The certificate authority {path} cannot be written: {error.strerror}.") from error
+        return made
+
+    @property
+    def public(self) -> str:
+        """The public half, as a line of TrustedUserCAKeys."""
+        from cryptography.hazmat.primitives import serialization
+
+        line = self._private.public_key().public_bytes(
+            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+        )
+        return line.decode("ascii")
+
+    def certify(
+        self,
+        public_key: str,
+        hosts: Sequence[str],
+        name: str,
+        begin: datetime.datetime,
+        end: datetime.datetime,
+    ) -> str:
+        """A user certificate for the key (a line of OpenSSH), valid for logins to the hosts between the two moments.
+
+        Raises:
+            FlowauditError: the key is none, or there is nothing to be valid for.
+        """
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+
+        try:
+            key = serialization.load_ssh_public_key(public_key.encode("ascii"))
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise FlowauditError("A certificate is asked for what is no public key.") from error
+        if not isinstance(key, ed25519.Ed25519PublicKey):
+            raise FlowauditError("A certificate is given to Ed25519 keys.")
+        # Without principals a certificate would open every account of every host.
+        if not hosts:
+            raise FlowauditError("A certificate is for hosts; there is none.")
+        if end <= begin:
+            raise FlowauditError("There is no time left for a certificate.")
+        builder = (
+            serialization.SSHCertificateBuilder()
+            .public_key(key)
+            .serial(secrets.randbits(64))
+            .type(serialization.SSHCertificateType.USER)
+            .key_id(name.encode())
+            .valid_principals([principal(host).encode() for host in hosts])
+            .valid_after((begin - LEEWAY).timestamp())
+            .valid_before(end.timestamp())
+        )
+        for extension in _EXTENSIONS:
+            builder = builder.add_extension(extension, b"")
+        return builder.sign(self._private).public_bytes().decode("ascii")

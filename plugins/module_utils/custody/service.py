@@ -1,0 +1,145 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The custody service: accepts connections, a thread each.
+
+flowaudit-custody serve               started by systemd, with the socket it listens on
+flowaudit-custody adopt INVENTORY     take policy and signers of an inventory as they are (root, once)
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import pathlib
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+
+from ..errors import FlowauditError
+from . import certificate, client, protocol, settings
+from .session import Desk, Session
+
+CONFIGURATION = pathlib.Path("/etc/flowaudit/custody.yml")
+SOCKET = pathlib.Path("/run/flowaudit/custody.sock")
+_FIRST = 3  # the first descriptor that systemd hands over, sd_listen_fds(3)
+_CONNECTIONS = 128
+_PATIENCE = 30.0  # seconds for a message that has begun
+
+
+class Service:
+    """Serves until it is told to stop."""
+
+    def __init__(self, desk: Desk, listener: socket.socket) -> None:
+        self._desk = desk
+        self._listener = listener
+        self._wake, self._woken = os.pipe2(os.O_CLOEXEC)
+        self._places = threading.BoundedSemaphore(_CONNECTIONS)
+        self._threads: set[threading.Thread] = set()
+
+    def stop(self) -> None:
+        """Take no more connections, end those there are; safe in a signal handler."""
+        # Every thread waits for this beside its connection.
+        os.write(self._woken, b"x")
+
+    def serve(self) -> None:
+        """Accept connections until ``stop``."""
+        while self._readable(self._listener):
+            connection, _address = self._listener.accept()
+            if not self._places.acquire(blocking=False):
+                with connection, contextlib.suppress(FlowauditError):
+                    protocol.send(connection, _error("The custody service has no place for one more run; try again."))
+                continue
+            thread = threading.Thread(target=self._attend, args=(connection,), daemon=True)
+            self._threads.add(thread)
+            thread.start()
+        for thread in list(self._threads):
+            thread.join(_PATIENCE)
+
+    def _readable(self, source: socket.socket) -> bool:
+        """Wait for something to read; false when it is time to stop."""
+        ready, _write, _error = select.select([source.fileno(), self._wake], [], [])
+        return self._wake not in ready
+
+    def _attend(self, connection: socket.socket) -> None:
+        try:
+            with connection, self._desk.log() as log:
+                # Waiting for the next message takes as long as a task; reading one does not.
+                connection.settimeout(_PATIENCE)
+                session = Session(self._desk, protocol.Peer.of(connection), log)
+                try:
+                    while self._readable(connection) and self._exchange(connection, session):
+                        pass
+                finally:
+                    session.lost()
+        except FlowauditError as error:
+            print(f"A connection ended: {error}", file=sys.stderr, flush=True)
+        finally:
+            self._places.release()
+            self._threads.discard(threading.current_thread())
+
+    def _exchange(self, connection: socket.socket, session: Session) -> bool:
+        """Answer a message; false when there are no more."""
+        message = protocol.receive(connection)
+        if message is None:
+            return False
+        try:
+            answer = session.answer(message)
+        except protocol.Refused as refused:
+            answer = {"refused": str(refused), "refusals": [list(item) for item in refused.refusals]}
+        except FlowauditError as error:
+            answer = _error(str(error))
+        except Exception as error:  # a fault of ours ends one run, not the service
+            print(f"A fault: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            answer = _error(f"The custody service failed ({type(error).__name__}); its journal has more.")
+        protocol.send(connection, answer)
+        return True
+
+
+def _error(message: str) -> protocol.Message:
+    return {"error": message}
+
+
+def _listener() -> socket.socket:
+    """The socket that systemd listens on for this service."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or os.environ.get("LISTEN_FDS") != "1":
+        raise FlowauditError("The custody service is started by systemd: systemctl start flowaudit-custody.socket.")
+    return socket.socket(fileno=_FIRST)
+
+
+def serve(configuration: pathlib.Path, listener: socket.socket) -> None:
+    """Serve until SIGTERM."""
+    os.umask(0o077)
+    known = settings.load(configuration)
+    known.directory.joinpath("ca").mkdir(mode=0o700, exist_ok=True)
+    for name in known.inventories:
+        if not known.authority(name).exists():
+            certificate.Authority.generate(known.authority(name), f"flowaudit:{name}")
+    service = Service(Desk(known), listener)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: service.stop())
+    service.serve()
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command ``flowaudit-custody``; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="flowaudit-custody", description=__doc__)
+    parser.add_argument("--configuration", type=pathlib.Path, default=CONFIGURATION)
+    parser.add_argument("--socket", type=pathlib.Path, default=SOCKET)
+    actions = parser.add_subparsers(dest="action", required=True)
+    actions.add_parser("serve")
+    actions.add_parser("adopt").add_argument("inventory")
+    given = parser.parse_args(words)
+    try:
+        if given.action == "serve":
+            serve(given.configuration, _listener())
+        else:
+            with contextlib.closing(client.Custody(str(given.socket))) as custody:
+                answer = custody.ask({"do": "adopt", "inventory": given.inventory})
+            print(f"{'adopted' if answer['changed'] else 'unchanged'} sha256:{answer['digest']}")
+    except FlowauditError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,86 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the custody service is told by root, in a file that only root writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import pathlib
+import typing as t
+from collections.abc import Mapping
+
+from ..change import gate_file
+from ..errors import FlowauditError
+
+LONGEST = 7 * 86400  # seconds that a certificate may ever be valid
+
+
+@dataclasses.dataclass(frozen=True)
+class Inventory:
+    """An inventory whose hosts trust a CA of this control node."""
+
+    name: str
+    gate: pathlib.Path
+    protected: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Where things are, and for what there are certificates."""
+
+    directory: pathlib.Path
+    inventories: Mapping[str, Inventory]
+    maximum_validity: datetime.timedelta
+
+    @property
+    def trail(self) -> pathlib.Path:
+        """The directory of the trail."""
+        return self.directory / "trail"
+
+    def authority(self, inventory: str) -> pathlib.Path:
+        """The private key of an inventory's CA."""
+        return self.directory / "ca" / inventory
+
+
+def load(path: pathlib.Path) -> Settings:
+    """Read the file.
+
+    Raises:
+        FlowauditError: it cannot be read, or something of it is missing or makes no sense.
+    """
+    import yaml
+
+    try:
+        value = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise FlowauditError(f"{path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FlowauditError(f"{path} is no YAML.") from error
+    if not isinstance(value, dict) or not isinstance(value.get("inventories"), dict):
+        raise FlowauditError(f"{path} has no inventories.")
+    unknown = sorted(map(str, set(value) - {"directory", "inventories", "maximum_validity"}))
+    if unknown:
+        raise FlowauditError(f"{path}: {unknown[0]} is unknown.")
+    seconds = value.get("maximum_validity", 43200)
+    if type(seconds) is not int or not 60 <= seconds <= LONGEST:  # true is an integer
+        raise FlowauditError(f"{path}: maximum_validity is a number of seconds from 60 to {LONGEST}.")
+    inventories = {name: _inventory(path, name, item) for name, item in value["inventories"].items()}
+    return Settings(_absolute(path, "directory", value.get("directory")), inventories, datetime.timedelta(0, seconds))
+
+
+def _inventory(path: pathlib.Path, name: t.Any, value: t.Any) -> Inventory:
+    if not isinstance(name, str) or not gate_file.NAME.fullmatch(name):
+        raise FlowauditError(f"{path}: {name!r} is no name of an inventory.")
+    if not isinstance(value, dict) or set(value) - {"gate", "protected"}:
+        raise FlowauditError(f"{path}: {name} has gate and protected.")
+    protected = value.get("protected", True)
+    if not isinstance(protected, bool):
+        raise FlowauditError(f"{path}: protected of {name} is true or false.")
+    return Inventory(name, _absolute(path, f"gate of {name}", value.get("gate")), protected)
+
+
+def _absolute(path: pathlib.Path, what: str, value: t.Any) -> pathlib.Path:
+    if not isinstance(value, str) or not pathlib.Path(value).is_absolute():
+        raise FlowauditError(f"{path}: {what} is an absolute path.")
+    return pathlib.Path(value)

@@ -1,0 +1,370 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A control node in custody: a service of its own user, an operator without privileges, hosts that trust one CA."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import grp
+import json
+import os
+import pathlib
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import typing as t
+
+import pytest
+import yaml
+
+from ansible_collections.flowaudit.ops.plugins.module_utils.custody import certificate, client
+from ansible_collections.flowaudit.ops.plugins.module_utils.trail import home, run, sqlite, verify
+
+from ..gate.conftest import BIN, PEOPLE, Site, _free_port, _listens, keys  # noqa: F401
+
+# Accounts that every Debian has and nobody uses: tests leave none behind.
+CUSTODIAN, OPERATOR, OTHER = "backup", "games", "news"
+
+
+def _python() -> tuple[str, str]:
+    """An interpreter that others may run, and what it needs in PYTHONPATH to be that of these tests."""
+    own = pathlib.Path(sys.executable).resolve()
+    if all(directory.stat().st_mode & 0o001 for directory in own.parents):
+        return sys.executable, ""
+    system = f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}"
+    return system, sysconfig.get_path("purelib")
+
+
+PYTHON, PYTHONPATH = _python()
+SERVE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.set_inheritable(3, True)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[2], "--configuration", sys.argv[3], "serve"])
+"""
+MAIN = """
+import sys
+from ansible_collections.flowaudit.ops.plugins.module_utils.custody import service
+sys.exit(service.main())
+"""
+# A client of somebody's own making: says what it likes, shows what comes back.
+ASK = """
+import json, socket, sys
+from ansible_collections.flowaudit.ops.plugins.module_utils.custody import client, protocol
+custody = client.Custody(sys.argv[1])
+for message in json.loads(sys.argv[2]):
+    try:
+        protocol.send(custody._connection, message)
+        print(json.dumps(protocol.receive(custody._connection)), flush=True)
+    except client.FlowauditError as error:
+        print(json.dumps({"gone": str(error)}), flush=True)
+        break
+"""
+
+
+@dataclasses.dataclass
+class Host:
+    """An ssh server that lets in only who has a certificate of the CA that names it."""
+
+    name: str
+    port: int
+    log: pathlib.Path
+
+    def logins(self) -> list[str]:
+        """The key ids of the certificates that have let somebody in."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line.partition(" ID ")[2].partition(" (serial")[0] for line in lines if "Accepted publickey" in line]
+
+    def visits(self) -> int:
+        return len(self.logins())
+
+
+@dataclasses.dataclass
+class Custodian:
+    """The service, and what only its user may read."""
+
+    directory: pathlib.Path
+    configuration: pathlib.Path
+    path: pathlib.Path
+    listener: socket.socket
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        descriptor = self.listener.fileno()
+        with (self.directory.parent / "custody.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [PYTHON, "-c", SERVE, str(descriptor), MAIN, str(self.configuration)],
+                pass_fds=[descriptor],
+                env={"PATH": "/usr/bin:/bin", "PYTHONPATH": PYTHONPATH},
+                cwd="/",
+                stderr=log,
+                **as_user(CUSTODIAN),
+            )
+        # The socket is there before the service, so an answer says that it is.
+        try:
+            with self.connected() as custody:
+                custody.ask({"do": "checkpoint"})
+        except client.FlowauditError as error:
+            pytest.fail(f"{error} {self.said()}")
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+        self.process.wait(40)
+
+    def said(self) -> str:
+        return (self.directory.parent / "custody.log").read_text()
+
+    @contextlib.contextmanager
+    def connected(self) -> t.Iterator[client.Custody]:
+        custody = client.Custody(str(self.path))
+        try:
+            yield custody
+        finally:
+            custody.close()
+
+    def log(self) -> sqlite.SqliteLog:
+        return sqlite.SqliteLog(home.Home(self.directory / "trail"))
+
+    def entries(self, kind: str = "") -> list[dict[str, t.Any]]:
+        with contextlib.closing(self.log()) as log:
+            values = [json.loads(row.line) for row in log.rows() if row.line is not None]
+        return [value for value in values if not kind or value["type"] == kind]
+
+    def verified(self) -> verify.Report:
+        with contextlib.closing(self.log()) as log:
+            return verify.verify(log.origin, log.rows(), log.checkpoints())
+
+    def all_ended(self) -> bool:
+        with contextlib.closing(self.log()) as log:
+            return run.unended(log) == []
+
+
+@dataclasses.dataclass
+class Node(Site):
+    """The control node: a site whose operator has no privileges."""
+
+    custodian: Custodian = dataclasses.field(kw_only=True)
+    account: str = OPERATOR
+
+    def run(
+        self, *words: str, tool: str = "ansible-playbook", inventory: str = "inventories/production", **more: t.Any
+    ) -> subprocess.CompletedProcess[str]:
+        process = self.start(*words, tool=tool, inventory=inventory, **more)
+        output, _nothing = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, output)
+
+    def start(
+        self, *words: str, tool: str = "ansible-playbook", inventory: str = "inventories/production", **more: t.Any
+    ) -> subprocess.Popen[str]:
+        command = [PYTHON, str(BIN / tool), *(["-i", inventory] if inventory else []), *words]
+        return subprocess.Popen(
+            command,
+            env=self.environment | more.pop("env", {}),
+            cwd=more.pop("cwd", self.top),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            **as_user(more.pop("account", self.account)),
+            **more,
+        )
+
+    def python(self, source: str, *words: str, account: str = OPERATOR) -> subprocess.CompletedProcess[str]:
+        """What somebody does by hand."""
+        return subprocess.run(
+            [PYTHON, "-c", source, *words],
+            check=False,
+            cwd="/",
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            **as_user(account),
+        )
+
+    def ask(self, *messages: dict[str, t.Any], account: str = OPERATOR) -> list[dict[str, t.Any]]:
+        """The service's answers to messages that somebody sends over one connection."""
+        done = self.python(ASK, str(self.custodian.path), json.dumps(messages), account=account)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def wish(self, approved: str, /, **more: t.Any) -> dict[str, t.Any]:
+        """The message that asks whether a command may begin; ``more`` is what somebody would rather have."""
+        command = {
+            "program": "ansible-playbook",
+            "playbooks": ["play.yml"],
+            "duration": 600,
+            "change_id": approved,
+            "hosts": ["h1", "h2"],
+            "variables": [],
+            "tags": [],
+            "skip_tags": [],
+            "check": False,
+            "problems": [],
+        }
+        public = (self.keys / "second.pub").read_text()
+        return {
+            "do": "authorize",
+            "inventory": "production",
+            "inventory_hosts": ["h1", "h2", "h3"],
+            "public_key": public,
+            "command": command | more,
+        }
+
+    def ssh(self, host: Host, *options: str, account: str = OPERATOR) -> subprocess.CompletedProcess[str]:
+        """A plain login, by hand."""
+        return subprocess.run(
+            [
+                *("ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "UserKnownHostsFile=/dev/null"),
+                *("-o", "StrictHostKeyChecking=no", "-p", str(host.port), *options, "root@127.0.0.1", "true"),
+            ],
+            check=False,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            **as_user(account),
+        )
+
+    def own(self) -> None:
+        """What is written by the test belongs to the operator."""
+        for path in (self.directory, *self.directory.rglob("*")):
+            if not path.is_relative_to(self.custodian.directory):
+                os.lchown(path, pwd.getpwnam(self.account).pw_uid, -1)
+
+    def commit(self, message: str = "Change something") -> None:
+        super().commit(message)
+        self.own()
+
+    def entries(self, kind: str) -> list[dict[str, t.Any]]:
+        return self.custodian.entries(kind)
+
+    def approved(self, *people: str, **more: t.Any) -> str:
+        change_id = super().approved(*people, **more)
+        self.own()
+        return change_id
+
+
+def as_user(name: str) -> dict[str, t.Any]:
+    account = pwd.getpwnam(name)
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+
+
+@pytest.fixture
+def place() -> t.Iterator[pathlib.Path]:
+    """A directory that others may go through; pytest's own are for one user."""
+    made = pathlib.Path(tempfile.mkdtemp(prefix="flowaudit-custody-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture
+def custodian(place: pathlib.Path) -> t.Iterator[Custodian]:
+    """A running service with a trail and a CA of its own."""
+    directory = place / "custody"
+    directory.mkdir(0o700)
+    os.chown(directory, pwd.getpwnam(CUSTODIAN).pw_uid, -1)
+    configuration = place / "custody.yml"
+    gate = place / "repository" / "inventories" / "production" / "gate.yml"
+    value = {"directory": str(directory), "inventories": {"production": {"gate": str(gate)}}}
+    configuration.write_text(yaml.safe_dump(value))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(place / "custody.sock"))
+    # As the role has it: operators, by their group.
+    os.chown(place / "custody.sock", 0, grp.getgrnam(OPERATOR).gr_gid)
+    (place / "custody.sock").chmod(0o660)
+    listener.listen(128)
+    made = Custodian(directory, configuration, place / "custody.sock", listener)
+    with listener:
+        made.start()
+        yield made
+        made.stop()
+
+
+@pytest.fixture
+def hosts(place: pathlib.Path, custodian: Custodian, keys: pathlib.Path) -> t.Iterator[list[Host]]:  # noqa: F811
+    """Three hosts; h1 and h2 are usually in the change, h3 never is."""
+    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert sshd, "sshd is missing: tests/packages openssh-server installs it."
+    pathlib.Path("/run/sshd").mkdir(exist_ok=True)
+    (place / "ca.pub").write_text((custodian.directory / "ca" / "production.pub").read_text())
+    started, found = [], []
+    for name in ("h1", "h2", "h3"):
+        host = Host(name, _free_port(), place / f"{name}.log")
+        (place / f"{name}.principals").write_text(f"{certificate.principal(name)}\n")
+        configuration = place / f"{name}.conf"
+        configuration.write_text(
+            f"Port {host.port}\nListenAddress 127.0.0.1\nHostKey {keys}/server\nPidFile none\nStrictModes no\n"
+            f"TrustedUserCAKeys {place}/ca.pub\nAuthorizedPrincipalsFile {place}/{name}.principals\n"
+            "AuthorizedKeysFile none\nPermitRootLogin yes\nPasswordAuthentication no\n"
+            "KbdInteractiveAuthentication no\nUsePAM no\nMaxStartups 200\nSubsystem sftp internal-sftp\n"
+        )
+        started.append(subprocess.Popen([sshd, "-D", "-f", str(configuration), "-E", str(host.log)]))
+        found.append(host)
+    for host in found:
+        deadline = time.monotonic() + 20
+        while not _listens(host.port):
+            assert time.monotonic() < deadline, f"{host.name} does not listen."
+            time.sleep(0.05)
+    yield found
+    for process in started:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+@pytest.fixture
+def node(place: pathlib.Path, custodian: Custodian, hosts: list[Host], keys: pathlib.Path) -> Node:  # noqa: F811
+    """A control node whose production inventory root has adopted."""
+    made = Node(place, keys, hosts, site_environment(place), custodian=custodian)  # type: ignore[arg-type]
+    (place / "home").mkdir()
+    # The tests' own Git, whose user is not the operator.
+    (place / "gitconfig").write_text("[safe]\ndirectory = *\n")
+    made.top.mkdir()
+    made.git("init", "-q", "-b", "main")
+    made.write(
+        "ansible.cfg",
+        f"""\
+        [defaults]
+        collections_path = {BIN.parent / "collections"}
+        local_tmp = {place / "local"}
+        retry_files_enabled = false
+        nocows = true
+        [flowaudit_trail]
+        custody = {custodian.path}
+        [ssh_connection]
+        ssh_args = -o ControlMaster=auto -o ControlPersist=10s
+        """,
+    )
+    made.write("allowed_signers", "".join(f"{n}@example.org {(keys / f'{n}.pub').read_text()}" for n in PEOPLE))
+    made.gate()
+    for name in ("play.yml", "back.yml", "routine.yml"):
+        made.playbook(name, {"name": "Touch", "ansible.builtin.raw": "true", "changed_when": True})
+    made.commit("Begin")
+    with custodian.connected() as custody:
+        custody.ask({"do": "adopt", "inventory": "production"})
+    return made
+
+
+def site_environment(place: pathlib.Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "FLOWAUDIT_", "GIT_"))}
+    for name in ("CI", "SSH_AUTH_SOCK", "TMPDIR"):
+        kept.pop(name, None)
+    return kept | {
+        "HOME": str(place / "home"),
+        "PYTHONPATH": PYTHONPATH,
+        "GIT_CONFIG_GLOBAL": str(place / "gitconfig"),
+        "GIT_AUTHOR_NAME": "Alice",
+        "GIT_AUTHOR_EMAIL": "alice@example.org",
+        "GIT_COMMITTER_NAME": "Alice",
+        "GIT_COMMITTER_EMAIL": "alice@example.org",
+    }
