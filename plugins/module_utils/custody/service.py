@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
+import json
 import os
 import pathlib
 import select
@@ -20,7 +22,7 @@ import threading
 from collections.abc import Sequence
 
 from ..errors import FlowauditError
-from . import certificate, client, protocol, settings
+from . import certificate, client, duties, protocol, settings
 from .session import Desk, Session
 
 CONFIGURATION = pathlib.Path("/etc/flowaudit/custody.yml")
@@ -125,21 +127,59 @@ def serve(configuration: pathlib.Path, listener: socket.socket) -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command ``flowaudit-custody``; returns its exit status."""
-    parser = argparse.ArgumentParser(prog="flowaudit-custody", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="flowaudit-custody", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--configuration", type=pathlib.Path, default=CONFIGURATION)
     parser.add_argument("--socket", type=pathlib.Path, default=SOCKET)
     actions = parser.add_subparsers(dest="action", required=True)
-    actions.add_parser("serve")
-    actions.add_parser("adopt").add_argument("inventory")
+    for name in ("serve", "status", "anchor", "reviews"):
+        actions.add_parser(name)
+    adopting = actions.add_parser("adopt")
+    adopting.add_argument("inventory")
+    adopting.add_argument("--digest", default="", help="what status shows as terms; others are refused")
     given = parser.parse_args(words)
     try:
-        if given.action == "serve":
-            serve(given.configuration, _listener())
-        else:
-            with contextlib.closing(client.Custody(str(given.socket))) as custody:
-                answer = custody.ask({"do": "adopt", "inventory": given.inventory})
-            print(f"{'adopted' if answer['changed'] else 'unchanged'} sha256:{answer['digest']}")
+        return _ACTIONS[given.action](given)
     except FlowauditError as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _serve(given: argparse.Namespace) -> int:
+    serve(given.configuration, _listener())
     return 0
+
+
+def _ask(given: argparse.Namespace, message: protocol.Message) -> protocol.Message:
+    with contextlib.closing(client.Custody(str(given.socket))) as custody:
+        return custody.ask(message)
+
+
+def _status(given: argparse.Namespace) -> int:
+    print(json.dumps(_ask(given, {"do": "status"}), indent=2))
+    return 0
+
+
+def _adopt(given: argparse.Namespace) -> int:
+    digest = given.digest.removeprefix("sha256:")
+    answer = _ask(given, {"do": "adopt", "inventory": given.inventory, "digest": digest})
+    print(f"{'adopted' if answer['changed'] else 'unchanged'} sha256:{answer['digest']}")
+    return 0
+
+
+def _anchor(given: argparse.Namespace) -> int:
+    outcomes = duties.anchor(settings.load(given.configuration))
+    for outcome in outcomes:
+        print(f"{outcome.keeper}: {outcome.detail}")
+    return 0 if all(outcome.kept for outcome in outcomes) else 1
+
+
+def _reviews(given: argparse.Namespace) -> int:
+    found = duties.overdue(settings.load(given.configuration), datetime.datetime.now(datetime.UTC))
+    for name, changes in found.items():
+        print(f"{name}: {', '.join(changes)} ran as an emergency and has not been reviewed in time.")
+    return 1 if found else 0
+
+
+_ACTIONS = {"serve": _serve, "status": _status, "adopt": _adopt, "anchor": _anchor, "reviews": _reviews}

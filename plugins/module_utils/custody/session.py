@@ -130,6 +130,7 @@ class Session:
             "checkpoint": self._checkpoint,
             "deny": self._deny,
             "adopt": self._adopt,
+            "status": self._status,
         }
         answer = answers.get(str(message.get("do")))
         if answer is None:
@@ -308,6 +309,12 @@ class Session:
         inventory = self._desk.inventory(message.get("inventory"))
         gate = self._gate(inventory)
         known = trust.accepted(self._log, inventory.name)
+        wanted = message.get("digest") or gate.terms.digest
+        if wanted != gate.terms.digest and known is None:
+            raise Refused(
+                f"Policy and signers of {inventory.name} are not those that somebody has looked at: their digest is"
+                f" sha256:{gate.terms.digest}, not sha256:{wanted}."
+            )
         if known is None:
             trust.accept(self._log, gate.terms, {})
         elif known.document != gate.terms.document:
@@ -316,6 +323,22 @@ class Session:
                 " to sign them (flowaudit.ops.change_policy)."
             )
         return {"digest": gate.terms.digest, "changed": known is None}
+
+    def _status(self, _message: Message) -> Message:
+        """What hosts have to trust, and whom this control node believes."""
+        told = {}
+        for name, inventory in self._desk.settings.inventories.items():
+            known = trust.accepted(self._log, name) if inventory.protected else None
+            told[name] = {
+                "protected": inventory.protected,
+                "adopted": "" if known is None else f"sha256:{known.digest}",
+                "authority": certificate.Authority.load(self._desk.settings.authority(name)).public,
+            }
+            try:
+                told[name]["terms"] = f"sha256:{self._gate(inventory).terms.digest}"
+            except FlowauditError as error:
+                told[name]["problem"] = str(error)
+        return {"origin": self._log.origin, "size": self._log.size(), "inventories": told}
 
 
 def _hosts(named: t.Any, command: gates.Command) -> list[str]:

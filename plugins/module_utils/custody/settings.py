@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from ..change import gate_file
 from ..errors import FlowauditError
+from ..trail import anchors, publish
 
 LONGEST = 7 * 86400  # seconds that a certificate may ever be valid
 
@@ -32,6 +33,7 @@ class Settings:
     directory: pathlib.Path
     inventories: Mapping[str, Inventory]
     maximum_validity: datetime.timedelta
+    publishing: publish.Publishing = dataclasses.field(default_factory=publish.Publishing)
 
     @property
     def trail(self) -> pathlib.Path:
@@ -59,14 +61,27 @@ def load(path: pathlib.Path) -> Settings:
         raise FlowauditError(f"{path} is no YAML.") from error
     if not isinstance(value, dict) or not isinstance(value.get("inventories"), dict):
         raise FlowauditError(f"{path} has no inventories.")
-    unknown = sorted(map(str, set(value) - {"directory", "inventories", "maximum_validity"}))
+    unknown = sorted(map(str, set(value) - {"directory", "inventories", "maximum_validity", "anchors", "database"}))
     if unknown:
         raise FlowauditError(f"{path}: {unknown[0]} is unknown.")
     seconds = value.get("maximum_validity", 43200)
     if type(seconds) is not int or not 60 <= seconds <= LONGEST:  # true is an integer
         raise FlowauditError(f"{path}: maximum_validity is a number of seconds from 60 to {LONGEST}.")
     inventories = {name: _inventory(path, name, item) for name, item in value["inventories"].items()}
-    return Settings(_absolute(path, "directory", value.get("directory")), inventories, datetime.timedelta(0, seconds))
+    directory = _absolute(path, "directory", value.get("directory"))
+    publishing = _publishing(path, directory, value.get("anchors") or {}, value.get("database") or "")
+    return Settings(directory, inventories, datetime.timedelta(seconds=seconds), publishing)
+
+
+def _publishing(path: pathlib.Path, directory: pathlib.Path, told: t.Any, database: t.Any) -> publish.Publishing:
+    known = {"syslog", "syslog_ca", "worm_directory", "timestamp_url", "timestamp_ca"}
+    if not isinstance(told, dict) or set(told) - known or not all(isinstance(item, str) for item in told.values()):
+        raise FlowauditError(f"{path}: anchors has {', '.join(sorted(known))}, each a text.")
+    if not isinstance(database, str):
+        raise FlowauditError(f"{path}: database is a text.")
+    chosen = anchors.Settings(**told, timestamp_directory=str(directory / "trail" / "timestamps"))
+    anchors.keepers(chosen)  # refuses what makes no sense
+    return publish.Publishing(database, chosen)
 
 
 def _inventory(path: pathlib.Path, name: t.Any, value: t.Any) -> Inventory:

@@ -1,0 +1,174 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a connection may say; whether a run may begin is asked with real signatures in tests/custody."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import pathlib
+import typing as t
+
+import pytest
+
+from ansible_collections.flowaudit.ops.plugins.module_utils.change.gate import Command
+from ansible_collections.flowaudit.ops.plugins.module_utils.change.policy import Refusal
+from ansible_collections.flowaudit.ops.plugins.module_utils.custody import client, protocol, request
+from ansible_collections.flowaudit.ops.plugins.module_utils.custody.session import Desk, Session
+from ansible_collections.flowaudit.ops.plugins.module_utils.custody.settings import Settings
+from ansible_collections.flowaudit.ops.plugins.module_utils.errors import FlowauditError
+from ansible_collections.flowaudit.ops.plugins.module_utils.trail import entry
+
+RUN = "01900000-0000-7000-8000-000000000001"
+HOUR = datetime.timedelta(hours=1)
+
+
+@pytest.fixture
+def desk(tmp_path: pathlib.Path) -> Desk:
+    tmp_path.joinpath("custody").mkdir(mode=0o700)
+    return Desk(Settings(tmp_path / "custody", {}, HOUR))
+
+
+@pytest.fixture
+def session(desk: Desk) -> t.Iterator[Session]:
+    with desk.log() as log:
+        yield Session(desk, protocol.Peer(os.getpid(), 4711, 4712), log)
+
+
+def told(desk: Desk, kind: str) -> list[dict[str, t.Any]]:
+    with desk.log() as log:
+        values = [json.loads(row.line) for row in log.rows() if row.line is not None]
+    return [value for value in values if value["type"] == kind]
+
+
+def append(session: Session, *drafts: dict[str, t.Any], run: str = RUN) -> protocol.Message:
+    made = [{"ts": entry.timestamp(), "run": run, **draft} for draft in drafts]
+    return session.answer(protocol.entries(made, []))
+
+
+def test_a_run_from_its_beginning_to_its_end(desk: Desk, session: Session) -> None:
+    assert append(session, {"type": "run.start", "command": "x"}) == {"first": 1, "count": 1}
+    assert desk.is_alive(RUN)
+    assert append(session, {"type": "event"}, {"type": "run.end", "status": "ok", "stats": {}})["first"] == 2
+    signed = session.answer({"do": "checkpoint"})
+    assert signed["size"] == 4 and signed["note"].splitlines()[1] == "4"
+    session.lost()
+    assert not desk.is_alive(RUN)
+    assert told(desk, "run.aborted") == []
+    (begun,) = told(desk, "run.start")
+    with desk.log() as log:
+        assert json.loads(log.openings([begun["actor"]])[begun["actor"]].value) == {
+            "user": "4711",
+            "login_user": "4712",
+            "uid": 4711,
+        }
+
+
+def test_a_run_whose_connection_is_lost_was_killed(desk: Desk, session: Session) -> None:
+    append(session, {"type": "run.start"}, {"type": "task.start", "task": "t", "name": "Touch", "fqcn": "x"})
+    append(session, {"type": "task.dispatched", "task": "t", "hosts": ["h1"]})
+    session.lost()
+    session.lost()
+    (aborted,) = told(desk, "run.aborted")
+    assert (aborted["reason"], aborted["tasks_in_flight"][0]["name"]) == ("killed", "Touch")
+
+
+def test_a_service_that_starts_closes_what_the_one_before_had_open(desk: Desk, session: Session) -> None:
+    append(session, {"type": "run.start"})
+    Desk(desk.settings)
+    Desk(desk.settings)
+    assert [value["run"] for value in told(desk, "run.aborted")] == [RUN]
+
+
+@pytest.mark.parametrize("kind", [entry.RUN_AUTHORIZED, entry.POLICY_ACCEPTED, entry.CHANGE_REVIEWED, "", None, 5])
+def test_what_a_run_does_not_say(desk: Desk, session: Session, kind: t.Any) -> None:
+    append(session, {"type": "run.start"})
+    with pytest.raises(FlowauditError, match="and nothing else"):
+        append(session, {"type": "event"}, {"type": kind})
+    # All or none.
+    assert told(desk, "event") == []
+
+
+def test_a_run_is_not_another(session: Session) -> None:
+    with pytest.raises(FlowauditError, match="There is no run"):
+        append(session, {"type": "event"})
+    with pytest.raises(FlowauditError, match="A run has an id"):
+        append(session, {"type": "run.start"}, run="../x")
+    append(session, {"type": "run.start"})
+    with pytest.raises(FlowauditError, match="begins once"):
+        append(session, {"type": "run.start"})
+    with pytest.raises(FlowauditError, match="and nothing else"):
+        append(session, {"type": "event"}, run=RUN.replace("1", "2"))
+    with pytest.raises(FlowauditError, match="has begun"):
+        session.answer({"do": "authorize"})
+
+
+def test_an_id_is_used_once(desk: Desk, session: Session) -> None:
+    append(session, {"type": "run.start"})
+    with desk.log() as log:
+        other = Session(desk, protocol.Peer(1, 1, None), log)
+        with pytest.raises(FlowauditError, match="There was a run"):
+            append(other, {"type": "run.start"})
+        other.lost()
+    assert desk.is_alive(RUN)
+
+
+def test_a_change_that_is_claimed_is_the_same_all_the_time(desk: Desk, session: Session) -> None:
+    append(session, {"type": "run.start", "chg": "CHG-2026-0001"}, {"type": "event", "chg": "CHG-2026-0002"})
+    assert told(desk, "event")[0]["chg"] == "CHG-2026-0001"
+
+
+def test_a_denial_is_recorded_with_its_reasons(desk: Desk, session: Session) -> None:
+    problems = (Refusal("inventories", "Two.", ""), Refusal("option", "One.", ""))
+    command = Command("ansible", ("ansible",), HOUR, "CHG-2026-0001", problems=problems)
+    session.answer({"do": "deny", "inventory": "production", "command": request.write(command)})
+    (denied,) = told(desk, "run.denied")
+    assert (denied["chg"], denied["reasons"]) == ("CHG-2026-0001", ["inventories", "option"])
+
+
+def test_a_command_arrives_as_it_was() -> None:
+    command = Command(
+        *("ansible-playbook", ("a.yml", "b.yml"), HOUR, "CHG-2026-0001", ("h1",), ("x=1",), ("t",), ("s",), True),
+        (Refusal("a", "b", "c"),),
+    )
+    assert request.read(request.write(command)) == command
+    assert request.read(request.write(Command("ansible", (), HOUR))) == Command("ansible", (), HOUR)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"duration": "1"}, {"duration": True}, {"hosts": "h1"}, {"check": 1}, {"problems": [["a"]]}, {"tags": None}],
+)
+def test_commands_of_another_form(more: dict[str, t.Any]) -> None:
+    with pytest.raises(FlowauditError, match="has not the form"):
+        request.read(request.write(Command("ansible", (), HOUR)) | more)
+    with pytest.raises(FlowauditError, match="has not the form"):
+        request.read(None)
+
+
+def test_only_root_says_whom_to_believe(session: Session) -> None:
+    with pytest.raises(protocol.Refused, match="said by root"):
+        session.answer({"do": "adopt", "inventory": "production"})
+    with pytest.raises(FlowauditError, match="of another version"):
+        session.answer({"do": "dance"})
+    with pytest.raises(FlowauditError, match="not in the custody"):
+        session.answer({"do": "authorize", "inventory": "production"})
+    assert session.answer({"do": "status"})["inventories"] == {}
+
+
+def test_a_key_is_in_memory_and_for_its_user_alone() -> None:
+    credential = client.Credential()
+    for path in (credential.key_path, credential.certificate_path):
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        assert "memfd:" in os.readlink(path)
+    with open(credential.key_path, encoding="ascii") as stream:
+        assert stream.readline() == "-----BEGIN OPENSSH PRIVATE KEY-----\n"
+    credential.certify("ssh-ed25519-cert-v01@openssh.com AAAA")
+    with open(credential.certificate_path, encoding="ascii") as stream:
+        assert stream.read() == "ssh-ed25519-cert-v01@openssh.com AAAA\n"
+
+
+def test_nobody_answers(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(FlowauditError, match="does not answer"):
+        client.Custody(str(tmp_path / "none.sock"))
