@@ -51,7 +51,7 @@ clean: venv ## Remove the demo's and the tests' hosts; Docker and its images sta
 PARALLEL := --numprocesses auto --maxprocesses 4
 
 .PHONY: test
-test: lint sanity unit trail gate molecule ## Everything CI runs
+test: lint sanity unit trail gate custody molecule ## Everything CI runs
 
 .PHONY: lint
 lint: venv ## ansible-lint, yamllint, ruff, mypy, shellcheck, hadolint
@@ -80,6 +80,11 @@ trail: venv ## The trail: real runs, kills, canaries, PostgreSQL, rsyslog, a tim
 gate: venv ## The gate: what it refuses and what it lets run, on real ssh servers; needs no Docker
 	tests/packages git openssh-client openssh-server
 	pytest tests/gate $(PARALLEL) --timeout 600
+
+.PHONY: custody
+custody: venv ## Custody: what an operator with a shell on the control node does not get; as root, needs no Docker
+	tests/packages git openssh-client openssh-server
+	pytest tests/custody $(PARALLEL) --timeout 600
 
 .PHONY: molecule
 molecule: venv ## The main job on fresh hosts, looked at and broken

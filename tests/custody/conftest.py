@@ -18,7 +18,6 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
 import typing as t
 
 import pytest
@@ -27,7 +26,7 @@ import yaml
 from ansible_collections.flowaudit.ops.plugins.module_utils.custody import certificate, client
 from ansible_collections.flowaudit.ops.plugins.module_utils.trail import home, run, sqlite, verify
 
-from ..gate.conftest import BIN, PEOPLE, Site, _free_port, _listens, keys  # noqa: F401
+from ..gate.conftest import BIN, PEOPLE, TOUCH, Site, Target, environment, make_keys, ssh_servers
 
 # Accounts that every Debian has and nobody uses: tests leave none behind.
 CUSTODIAN, OPERATOR, OTHER = "backup", "games", "news"
@@ -68,23 +67,6 @@ for message in json.loads(sys.argv[2]):
         print(json.dumps({"gone": str(error)}), flush=True)
         break
 """
-
-
-@dataclasses.dataclass
-class Host:
-    """An ssh server that lets in only who has a certificate of the CA that names it."""
-
-    name: str
-    port: int
-    log: pathlib.Path
-
-    def logins(self) -> list[str]:
-        """The key ids of the certificates that have let somebody in."""
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
-        return [line.partition(" ID ")[2].partition(" (serial")[0] for line in lines if "Accepted publickey" in line]
-
-    def visits(self) -> int:
-        return len(self.logins())
 
 
 @dataclasses.dataclass
@@ -220,7 +202,7 @@ class Node(Site):
             "command": command | more,
         }
 
-    def ssh(self, host: Host, *options: str, account: str = OPERATOR) -> subprocess.CompletedProcess[str]:
+    def ssh(self, host: Target, *options: str, account: str = OPERATOR) -> subprocess.CompletedProcess[str]:
         """A plain login, by hand."""
         return subprocess.run(
             [
@@ -291,41 +273,36 @@ def custodian(place: pathlib.Path) -> t.Iterator[Custodian]:
         made.stop()
 
 
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Keys of persons and servers."""
+    return make_keys(tmp_path_factory.mktemp("keys"))
+
+
 @pytest.fixture
-def hosts(place: pathlib.Path, custodian: Custodian, keys: pathlib.Path) -> t.Iterator[list[Host]]:  # noqa: F811
-    """Three hosts; h1 and h2 are usually in the change, h3 never is."""
-    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-    assert sshd, "sshd is missing: tests/packages openssh-server installs it."
-    pathlib.Path("/run/sshd").mkdir(exist_ok=True)
+def hosts(place: pathlib.Path, custodian: Custodian, keys: pathlib.Path) -> t.Iterator[list[Target]]:
+    """Hosts that let in who has a certificate of the CA that names them, and nobody else."""
     (place / "ca.pub").write_text((custodian.directory / "ca" / "production.pub").read_text())
-    started, found = [], []
     for name in ("h1", "h2", "h3"):
-        host = Host(name, _free_port(), place / f"{name}.log")
         (place / f"{name}.principals").write_text(f"{certificate.principal(name)}\n")
-        configuration = place / f"{name}.conf"
-        configuration.write_text(
-            f"Port {host.port}\nListenAddress 127.0.0.1\nHostKey {keys}/server\nPidFile none\nStrictModes no\n"
+
+    def options(name: str) -> str:
+        return (
             f"TrustedUserCAKeys {place}/ca.pub\nAuthorizedPrincipalsFile {place}/{name}.principals\n"
-            "AuthorizedKeysFile none\nPermitRootLogin yes\nPasswordAuthentication no\n"
-            "KbdInteractiveAuthentication no\nUsePAM no\nMaxStartups 200\nSubsystem sftp internal-sftp\n"
+            "AuthorizedKeysFile none\nPasswordAuthentication no\nKbdInteractiveAuthentication no"
         )
-        started.append(subprocess.Popen([sshd, "-D", "-f", str(configuration), "-E", str(host.log)]))
-        found.append(host)
-    for host in found:
-        deadline = time.monotonic() + 20
-        while not _listens(host.port):
-            assert time.monotonic() < deadline, f"{host.name} does not listen."
-            time.sleep(0.05)
-    yield found
-    for process in started:
-        process.send_signal(signal.SIGTERM)
-        process.wait(10)
+
+    with ssh_servers(place, keys, options) as found:
+        yield found
 
 
 @pytest.fixture
-def node(place: pathlib.Path, custodian: Custodian, hosts: list[Host], keys: pathlib.Path) -> Node:  # noqa: F811
+def node(place: pathlib.Path, custodian: Custodian, hosts: list[Target], keys: pathlib.Path) -> Node:
     """A control node whose production inventory root has adopted."""
-    made = Node(place, keys, hosts, site_environment(place), custodian=custodian)  # type: ignore[arg-type]
+    own = environment(place / "home") | {"PYTHONPATH": PYTHONPATH, "GIT_CONFIG_GLOBAL": str(place / "gitconfig")}
+    for name in ("SSH_AUTH_SOCK", "TMPDIR"):
+        own.pop(name, None)
+    made = Node(place, keys, hosts, own, custodian=custodian)
     (place / "home").mkdir()
     # The tests' own Git, whose user is not the operator.
     (place / "gitconfig").write_text("[safe]\ndirectory = *\n")
@@ -348,23 +325,8 @@ def node(place: pathlib.Path, custodian: Custodian, hosts: list[Host], keys: pat
     made.write("allowed_signers", "".join(f"{n}@example.org {(keys / f'{n}.pub').read_text()}" for n in PEOPLE))
     made.gate()
     for name in ("play.yml", "back.yml", "routine.yml"):
-        made.playbook(name, {"name": "Touch", "ansible.builtin.raw": "true", "changed_when": True})
+        made.playbook(name, TOUCH)
     made.commit("Begin")
     with custodian.connected() as custody:
         custody.ask({"do": "adopt", "inventory": "production"})
     return made
-
-
-def site_environment(place: pathlib.Path) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "FLOWAUDIT_", "GIT_"))}
-    for name in ("CI", "SSH_AUTH_SOCK", "TMPDIR"):
-        kept.pop(name, None)
-    return kept | {
-        "HOME": str(place / "home"),
-        "PYTHONPATH": PYTHONPATH,
-        "GIT_CONFIG_GLOBAL": str(place / "gitconfig"),
-        "GIT_AUTHOR_NAME": "Alice",
-        "GIT_AUTHOR_EMAIL": "alice@example.org",
-        "GIT_COMMITTER_NAME": "Alice",
-        "GIT_COMMITTER_EMAIL": "alice@example.org",
-    }

@@ -124,7 +124,7 @@ def test_a_certificate_is_for_the_hosts_of_its_change_and_for_its_time(holding: 
     # A certificate is a shell on the hosts it is for; its use shows whose it is, and in which run.
     assert node.ssh(node.targets[0], "-i", key).returncode == 0
     (authorized,) = node.entries("run.authorized")
-    assert set(node.targets[0].logins()) == {f"flowaudit:{change_id}:{authorized['run']}:{node.account}"}
+    assert set(node.targets[0].certificates()) == {f"flowaudit:{change_id}:{authorized['run']}:{node.account}"}
     # Its time is over while the run still lasts.
     time.sleep(9)
     before = node.visits()

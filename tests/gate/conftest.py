@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -72,6 +73,11 @@ class Target:
     def visits(self) -> int:
         """How often somebody has logged in."""
         return self.log.read_text().count("Accepted publickey") if self.log.exists() else 0
+
+    def certificates(self) -> list[str]:
+        """The key ids of the certificates that somebody has logged in with."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line.partition(" ID ")[2].partition(" (serial")[0] for line in lines if "Accepted publickey" in line]
 
 
 @dataclasses.dataclass
@@ -220,10 +226,8 @@ def _free_port() -> int:
         return int(found.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def make_keys(directory: pathlib.Path) -> pathlib.Path:
     """The keys of the persons, of the operator's connections and of the servers."""
-    directory = tmp_path_factory.mktemp("keys")
     for name in (*PEOPLE, "mallory", "operator", "server", "second"):
         subprocess.run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(directory / name)], check=True
@@ -231,24 +235,23 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return directory
 
 
-@pytest.fixture(scope="session")
-def targets(tmp_path_factory: pytest.TempPathFactory, keys: pathlib.Path) -> t.Iterator[list[Target]]:
-    """Three hosts: h1 and h2 are usually in the change, h3 never is."""
-    directory = tmp_path_factory.mktemp("targets")
-    authorized = directory / "authorized_keys"
-    authorized.write_text((keys / "operator.pub").read_text())
+@contextlib.contextmanager
+def ssh_servers(
+    directory: pathlib.Path, keys: pathlib.Path, options: t.Callable[[str], str]
+) -> t.Iterator[list[Target]]:
+    """Three hosts: h1 and h2 are usually in the change, h3 never is; ``options`` says whom each lets in."""
+    sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert sshd, "sshd is missing: tests/packages openssh-server installs it."
     pathlib.Path("/run/sshd").mkdir(exist_ok=True)
     started, found = [], []
     for name in ("h1", "h2", "h3"):
         target = Target(name, _free_port(), directory / f"{name}.log")
         configuration = directory / f"{name}.conf"
         configuration.write_text(
-            f"Port {target.port}\nListenAddress 127.0.0.1\nHostKey {keys}/server\nAuthorizedKeysFile {authorized}\n"
-            "PidFile none\nStrictModes no\nPermitRootLogin yes\nUsePAM no\nMaxStartups 200\n"
-            "Subsystem sftp internal-sftp\n"
+            f"Port {target.port}\nListenAddress 127.0.0.1\nHostKey {keys}/server\nPidFile none\nStrictModes no\n"
+            "PermitRootLogin yes\nUsePAM no\nMaxStartups 200\nSubsystem sftp internal-sftp\n"
+            f"{options(name)}\n"
         )
-        sshd = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
-        assert sshd, "sshd is missing: tests/packages openssh-server installs it."
         started.append(subprocess.Popen([sshd, "-D", "-f", str(configuration), "-E", str(target.log)]))
         found.append(target)
     for target in found:
@@ -262,20 +265,40 @@ def targets(tmp_path_factory: pytest.TempPathFactory, keys: pathlib.Path) -> t.I
         process.wait(10)
 
 
-@pytest.fixture
-def site(tmp_path: pathlib.Path, keys: pathlib.Path, targets: list[Target]) -> Site:
-    """A protected inventory of three hosts, with a repository, and nothing requested."""
+def environment(home: pathlib.Path) -> dict[str, str]:
+    """That of a person whose home is there, with nothing of Ansible's, Git's or a CI job's in it."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "FLOWAUDIT_", "GIT_"))}
     kept.pop("CI", None)
-    environment = kept | {
-        "HOME": str(tmp_path / "home"),
+    return kept | {
+        "HOME": str(home),
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "GIT_AUTHOR_NAME": "Alice",
         "GIT_AUTHOR_EMAIL": "alice@example.org",
         "GIT_COMMITTER_NAME": "Alice",
         "GIT_COMMITTER_EMAIL": "alice@example.org",
     }
-    made = Site(tmp_path, keys, targets, environment)
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Keys of persons and servers."""
+    return make_keys(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="session")
+def targets(tmp_path_factory: pytest.TempPathFactory, keys: pathlib.Path) -> t.Iterator[list[Target]]:
+    """Hosts that let in the operator's key."""
+    directory = tmp_path_factory.mktemp("targets")
+    authorized = directory / "authorized_keys"
+    authorized.write_text((keys / "operator.pub").read_text())
+    with ssh_servers(directory, keys, lambda name: f"AuthorizedKeysFile {authorized}") as found:
+        yield found
+
+
+@pytest.fixture
+def site(tmp_path: pathlib.Path, keys: pathlib.Path, targets: list[Target]) -> Site:
+    """A protected inventory of three hosts, with a repository, and nothing requested."""
+    made = Site(tmp_path, keys, targets, environment(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     made.top.mkdir()
     made.git("init", "-q", "-b", "main")

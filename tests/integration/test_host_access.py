@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import re
 import subprocess
 import typing as t
@@ -18,10 +19,16 @@ Playbook = Callable[..., "subprocess.CompletedProcess[str]"]
 DROP_IN = "/etc/ssh/sshd_config.d/00-flowaudit.conf"
 
 
-def login(ports: dict[str, int], user: str, *command: str, options: tuple[str, ...] = ()) -> t.Any:
+def login(
+    ports: dict[str, int],
+    user: str,
+    *command: str,
+    options: tuple[str, ...] = (),
+    key: str | None = f"{STATE}/ssh/id_ed25519",
+) -> t.Any:
     """A fresh login from the control node with the operator's key, whatever connections there are."""
     ssh = ["ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "ControlPath=none", "-o", "IdentitiesOnly=yes"]
-    ssh += ["-o", f"UserKnownHostsFile={STATE}/ssh/known_hosts", "-i", f"{STATE}/ssh/id_ed25519"]
+    ssh += ["-o", f"UserKnownHostsFile={STATE}/ssh/known_hosts", *(["-i", key] if key else [])]
     ssh += ["-p", str(ports["nuc_22"]), *options, f"{user}@127.0.0.1", *command]
     return subprocess.run(ssh, text=True, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
@@ -81,6 +88,55 @@ def test_operators_get_what_they_were_given_until_their_day(
         assert run.returncode == 0, run.stdout[-2000:]
 
 
+def test_certificates_of_the_custody_open_their_host_and_keys_nothing(
+    playbook: Playbook, nuc: t.Any, ports: dict[str, int], tmp_path: pathlib.Path
+) -> None:
+    def made(name: str) -> pathlib.Path:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
+        return tmp_path / name
+
+    def certified(name: str, principal: str) -> tuple[str, ...]:
+        key = made(name)
+        sign = ["ssh-keygen", "-q", "-s", str(tmp_path / "ca"), "-I", name, "-n", principal, "-V", "-1m:+1h"]
+        subprocess.run([*sign, f"{key}.pub"], check=True)
+        return ("-i", str(key), "-o", f"CertificateFile={key}-cert.pub")
+
+    ca = (made("ca").with_suffix(".pub")).read_text().strip()
+    own, other = certified("own", "host:demo_nuc"), certified("other", "host:demo_nas")
+    trusted = {"host_access_user_ca": ca}
+    closed = trusted | {"host_access_only_certificates": True, "host_access_proof_seconds": 30}
+    try:
+        run = playbook("flowaudit.ops.site", "--tags=host_access", **trusted)
+        assert run.returncode == 0, run.stdout[-2000:]
+        without = "-o", "IdentityFile=none"
+        assert login(ports, "ops", "true").returncode == 0
+        assert login(ports, "ops", "true", options=own, key=None).returncode == 0
+        # Another host's, and another account.
+        assert login(ports, "ops", "true", options=other, key=None).returncode != 0
+        assert login(ports, "root", "true", options=own, key=None).returncode != 0
+        assert login(ports, "ops", "true", options=without, key=None).returncode != 0
+
+        # A run by key would lock itself out: taken back. One by certificate closes the door to keys.
+        run = playbook("flowaudit.ops.site", "--tags=host_access", **closed)
+        assert run.returncode != 0
+        assert "was taken back, because a fresh login failed" in " ".join(run.stdout.split())
+        assert login(ports, "ops", "true").returncode == 0
+        certificate = {"ansible_ssh_private_key_file": own[1], "ansible_ssh_extra_args": f"{own[2]} {own[3]}"}
+        run = playbook("flowaudit.ops.site", "--tags=host_access", **closed, **certificate)
+        assert run.returncode == 0, run.stdout[-2000:]
+        assert login(ports, "ops", "true").returncode != 0
+        assert login(ports, "ops", "true", options=own, key=None).returncode == 0
+        assert "ID own" in nuc.check_output("journalctl --unit=ssh --lines=50 --output=cat")
+    finally:
+        reset = {"ansible_ssh_private_key_file": own[1], "ansible_ssh_extra_args": f"{own[2]} {own[3]}"}
+        by = {} if login(ports, "ops", "true").returncode == 0 else reset
+        run = playbook("flowaudit.ops.site", "--tags=host_access", **by)
+        assert run.returncode == 0, run.stdout[-2000:]
+    assert login(ports, "ops", "true").returncode == 0
+    assert login(ports, "ops", "true", options=own, key=None).returncode != 0
+    assert not nuc.file("/etc/ssh/flowaudit_principals/ops").exists
+
+
 def test_nobody_logs_in_as_root_or_with_a_password(nas: t.Any, nuc: t.Any, ports: dict[str, int]) -> None:
     # Root with a key that would be right: refused for being root.
     nuc.check_output("install -d -m 0700 /root/.ssh && cp /home/ops/.ssh/authorized_keys /root/.ssh/authorized_keys")
@@ -136,6 +192,18 @@ REFUSED: list[tuple[dict[str, t.Any], str]] = [
     (
         {"host_access_operators": [{"name": "max", "keys": ["KEY"], "expires": "31.03.2027"}]},
         'host_access_operators has the expires "31.03.2027", which is no day; write it like 2027-03-31.',
+    ),
+    (
+        {"host_access_user_ca": "~/.ssh/ca.pub"},
+        "host_access_user_ca has a line that is no public SSH key;",
+    ),
+    (
+        {"host_access_user_ca": "KEY", "host_access_certificate_account": "root"},
+        'host_access_certificate_account is "root", which is no account of host_access_operators;',
+    ),
+    (
+        {"host_access_only_certificates": True},
+        "host_access_only_certificates leaves nobody a way in without host_access_user_ca;",
     ),
     (
         {"host_access_operators": [{"name": "max", "keys": ["KEY"], "sudo": "ALL"}]},

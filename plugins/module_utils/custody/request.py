@@ -52,8 +52,10 @@ def _typed(value: Mapping[str, t.Any]) -> Command:
         return texts([item])[0]
 
     seconds = value["duration"]
-    if type(seconds) is not int or not 0 <= seconds <= 366 * 86400 or not isinstance(value["check"], bool):
+    if isinstance(seconds, bool) or not isinstance(value["check"], bool):
         raise TypeError
+    if not 0 <= seconds <= 366 * 86400:
+        raise ValueError
     return Command(
         text(value["program"]),
         texts(value["playbooks"]),

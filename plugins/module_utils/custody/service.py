@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import threading
+import typing as t
 from collections.abc import Sequence
 
 from ..errors import FlowauditError
@@ -78,7 +79,7 @@ class Service:
                 finally:
                     session.lost()
         except FlowauditError as error:
-            print(f"A connection ended: {error}", file=sys.stderr, flush=True)
+            _say(f"A connection ended: {error}", sys.stderr)
         finally:
             self._places.release()
             self._threads.discard(threading.current_thread())
@@ -95,10 +96,17 @@ class Service:
         except FlowauditError as error:
             answer = _error(str(error))
         except Exception as error:  # a fault of ours ends one run, not the service
-            print(f"A fault: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            _say(f"A fault: {type(error).__name__}: {error}", sys.stderr)
             answer = _error(f"The custody service failed ({type(error).__name__}); its journal has more.")
         protocol.send(connection, answer)
         return True
+
+
+def _say(line: str, stream: t.TextIO | None = None) -> None:
+    """This is a program: systemd's journal has what it says."""
+    stream = stream or sys.stdout
+    stream.write(f"{line}\n")
+    stream.flush()
 
 
 def _error(message: str) -> protocol.Message:
@@ -142,7 +150,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         return _ACTIONS[given.action](given)
     except FlowauditError as error:
-        print(error, file=sys.stderr)
+        _say(str(error), sys.stderr)
         return 1
 
 
@@ -157,28 +165,28 @@ def _ask(given: argparse.Namespace, message: protocol.Message) -> protocol.Messa
 
 
 def _status(given: argparse.Namespace) -> int:
-    print(json.dumps(_ask(given, {"do": "status"}), indent=2))
+    _say(json.dumps(_ask(given, {"do": "status"}), indent=2))
     return 0
 
 
 def _adopt(given: argparse.Namespace) -> int:
     digest = given.digest.removeprefix("sha256:")
     answer = _ask(given, {"do": "adopt", "inventory": given.inventory, "digest": digest})
-    print(f"{'adopted' if answer['changed'] else 'unchanged'} sha256:{answer['digest']}")
+    _say(f"{'adopted' if answer['changed'] else 'unchanged'} sha256:{answer['digest']}")
     return 0
 
 
 def _anchor(given: argparse.Namespace) -> int:
     outcomes = duties.anchor(settings.load(given.configuration))
     for outcome in outcomes:
-        print(f"{outcome.keeper}: {outcome.detail}")
+        _say(f"{outcome.keeper}: {outcome.detail}")
     return 0 if all(outcome.kept for outcome in outcomes) else 1
 
 
 def _reviews(given: argparse.Namespace) -> int:
     found = duties.overdue(settings.load(given.configuration), datetime.datetime.now(datetime.UTC))
     for name, changes in found.items():
-        print(f"{name}: {', '.join(changes)} ran as an emergency and has not been reviewed in time.")
+        _say(f"{name}: {', '.join(changes)} ran as an emergency and has not been reviewed in time.")
     return 1 if found else 0
 
 

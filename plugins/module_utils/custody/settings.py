@@ -65,7 +65,7 @@ def load(path: pathlib.Path) -> Settings:
     if unknown:
         raise FlowauditError(f"{path}: {unknown[0]} is unknown.")
     seconds = value.get("maximum_validity", 43200)
-    if type(seconds) is not int or not 60 <= seconds <= LONGEST:  # true is an integer
+    if not isinstance(seconds, int) or isinstance(seconds, bool) or not 60 <= seconds <= LONGEST:
         raise FlowauditError(f"{path}: maximum_validity is a number of seconds from 60 to {LONGEST}.")
     inventories = {name: _inventory(path, name, item) for name, item in value["inventories"].items()}
     directory = _absolute(path, "directory", value.get("directory"))
