@@ -168,6 +168,7 @@ sources:
     output: ansible_hosts
 """
 
+import dataclasses
 import datetime
 import json
 import os
@@ -310,6 +311,9 @@ class InventoryModule(YamlInventory):
 
     def _judged_by_custody(self, socket: str, opened: gate.Gate, wanted: gate.Command) -> authorization.Authorization:
         custody = client.of_this_process(socket)
+        # Custody does not ask Git, for which the repository is another user's.
+        if opened.protected and tree.uncommitted(opened.top, opened.changes):
+            wanted = dataclasses.replace(wanted, problems=(*wanted.problems, policy.DIRTY))
         try:
             answer = custody.authorize(opened.name, request.write(wanted), sorted(map(str, self.inventory.hosts)))
         except Refused as refused:

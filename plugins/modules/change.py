@@ -29,6 +29,13 @@ attributes:
     support: partial
     details: A request without an O(id) is a new one each time. Every other step is taken once.
 options:
+  custody:
+    description:
+      - Socket of the control node's custody, which then has the trail instead of O(directory). The playbooks take it
+        from the settings of P(flowaudit.ops.trail#callback).
+    type: path
+    default: ""
+    version_added: 0.4.0
   state:
     description:
       - What is to be said of the change.
@@ -175,6 +182,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.change import gate_file, lifecycle, repository, signature
 from ..module_utils.change.gate import Gate, stand
+from ..module_utils.custody.client import Custody
 from ..module_utils.errors import FlowauditError
 from ..module_utils.trail import arguments, canonical, provenance
 from ..module_utils.trail.home import Home
@@ -195,7 +203,7 @@ def _hosts(module: AnsibleModule, path: pathlib.Path) -> list[str]:
 
 
 def _step(
-    module: AnsibleModule, gate: Gate, path: pathlib.Path, log: SqliteLog | None
+    module: AnsibleModule, gate: Gate, path: pathlib.Path, log: SqliteLog | None, custody: Custody | None
 ) -> tuple[dict[str, t.Any], lifecycle.Step]:
     params, now = module.params, datetime.datetime.now(datetime.UTC)
     person = lifecycle.Person(lifecycle.whoami(gate, params["person"]), params["key"])
@@ -205,15 +213,19 @@ def _step(
         wanted = dict(params["request"]) | ({"id": params["id"]} if params["id"] else {})
         proof = b""
         if wanted["staging_run"]:
-            if log is None:
+            if log is None and custody is None:
                 raise FlowauditError("There is no trail here that could show the run on staging.")
-            proof = lifecycle.proof_of(log, wanted["staging_run"], sign=not module.check_mode)
+            if custody is not None:
+                proof = custody.proof_of(wanted["staging_run"])
+            elif log is not None:
+                proof = lifecycle.proof_of(log, wanted["staging_run"], sign=not module.check_mode)
         change, step = lifecycle.request(gate, wanted, _hosts(module, path), person, now, proof)
         place = gate.repository.place(change.id)
         sign = f"ssh-keygen -Y sign -f ~/.ssh/id_ed25519 -n {signature.APPROVAL} {place / repository.DOCUMENT}"
         keep = f"mkdir -p {place}/approvals && mv {place}/change.json.sig {place}/approvals/you@example.org.sig"
         return {"id": change.id, "change": canonical.decode(change.document), "commands": [sign, keep]}, step
-    standing = stand(gate, params["id"], log, remember=not module.check_mode)
+    entries = custody.entries_of(gate.name, params["id"]) if custody is not None else ()
+    standing = stand(gate, params["id"], log, remember=not module.check_mode, entries=entries)
     result = {"id": standing.change.id, "change": canonical.decode(standing.change.document)}
     if params["state"] == "approved":
         return result, lifecycle.approve(gate, standing, person, now)
@@ -234,15 +246,23 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         raise FlowauditError(f"The inventory {gate.name} is not protected: nothing has to be requested for it.")
     home = Home(module.params["directory"])
     log = None
-    if not module.check_mode:
+    custody = Custody(module.params["custody"]) if module.params["custody"] else None
+    if custody is not None:
+        pass  # the trail is another user's
+    elif not module.check_mode:
         log = SqliteLog.open_or_create(home, provenance.collection_version())
     elif home.database.exists():
         log = SqliteLog(home, read_only=True)
     try:
-        result, step = _step(module, gate, path, log)
-        if step.needed and not module.check_mode and log is not None:
+        result, step = _step(module, gate, path, log, custody)
+        if step.needed and not module.check_mode:
             step.take(log)
+            if custody is not None and step.change_id:
+                # So that it counts from now on, whatever becomes of the files.
+                custody.entries_of(gate.name, step.change_id)
     finally:
+        if custody is not None:
+            custody.close()
         if log is not None:
             log.close()
     shown = {
@@ -278,6 +298,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "directory": arguments.DIRECTORY,
+            "custody": {"type": "path", "default": ""},
             "inventory": {"type": "path", "required": True},
             "state": {
                 "type": "str",

@@ -18,6 +18,13 @@ extends_documentation_fragment:
   - flowaudit.ops.trail
   - flowaudit.ops.change
 options:
+  custody:
+    description:
+      - Socket of the control node's custody, which then has the trail instead of O(directory). The playbooks take it
+        from the settings of P(flowaudit.ops.trail#callback).
+    type: path
+    default: ""
+    version_added: 0.4.0
   id:
     description:
       - Only this change, and its page.
@@ -96,6 +103,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.change import calendar, gate_file, page, policy, signature
 from ..module_utils.change.gate import Gate, Standing, stand, stated
 from ..module_utils.change.model import Kind, State
+from ..module_utils.custody.client import Custody
 from ..module_utils.errors import FlowauditError
 from ..module_utils.trail import arguments, entry, query
 from ..module_utils.trail.home import Home
@@ -150,21 +158,26 @@ def _page(gate: Gate, standing: Standing, log: SqliteLog | None, language: str) 
     return page.write(standing, changed, said, language)
 
 
-def run(module: AnsibleModule, log: SqliteLog | None) -> dict[str, t.Any]:
+def run(module: AnsibleModule, log: SqliteLog | None, custody: Custody | None) -> dict[str, t.Any]:
     """Look everything up."""
     params, now = module.params, datetime.datetime.now(datetime.UTC)
     gate = gate_file.load(gate_file.find(params["inventory"], params["id"]))
     if not gate.protected:
         raise FlowauditError(f"The inventory {gate.name} is not protected: it has no changes.")
     rules = policy.parse(gate.terms.rules)
+
+    def known(change_id: str) -> Standing:
+        entries = custody.entries_of(gate.name, change_id) if custody is not None else ()
+        return stand(gate, change_id, log, remember=False, entries=entries)
+
     if params["id"]:
-        standing = stand(gate, params["id"], log, remember=False)
+        standing = known(params["id"])
         told = _told(standing, rules, now)
         return {"changes": [told], "page": _page(gate, standing, log, params["language"])}
     found, planned = [], []
     for change_id in reversed(gate.repository.ids()):
         try:
-            standing = stand(gate, change_id, log, remember=False)
+            standing = known(change_id)
         except FlowauditError as error:
             found.append({"id": change_id, "state": "", "problem": str(error)})
             continue
@@ -185,6 +198,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "directory": arguments.DIRECTORY,
+            "custody": {"type": "path", "default": ""},
             "inventory": {"type": "path", "required": True},
             "id": {"type": "str", "default": ""},
             "state": {"type": "list", "elements": "str", "choices": states, "default": []},
@@ -195,10 +209,13 @@ def main() -> None:
     )
     try:
         home = Home(module.params["directory"])
-        log = SqliteLog(home, read_only=True) if home.database.exists() else None
+        custody = Custody(module.params["custody"]) if module.params["custody"] else None
+        log = SqliteLog(home, read_only=True) if custody is None and home.database.exists() else None
         try:
-            result = run(module, log)
+            result = run(module, log, custody)
         finally:
+            if custody is not None:
+                custody.close()
             if log is not None:
                 log.close()
     except FlowauditError as error:

@@ -314,6 +314,7 @@ def node(place: pathlib.Path, custodian: Custodian, hosts: list[Target], keys: p
         [defaults]
         collections_path = {BIN.parent / "collections"}
         local_tmp = {place / "local"}
+        remote_tmp = {place / "remote"}
         retry_files_enabled = false
         nocows = true
         [flowaudit_trail]

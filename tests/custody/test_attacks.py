@@ -448,6 +448,32 @@ except PermissionError:
     assert node.custodian.process.poll() is None
 
 
+def test_a_repository_has_nothing_run_by_the_service(node: Node) -> None:
+    """Git's configuration names programs; the repository is the operator's, the service is not."""
+    seen = node.directory / "seen"
+    seen.mkdir()
+    program = node.directory / "program"
+    program.write_text(f"#!/bin/sh\nid -un > {seen}/$(id -un)\ncat\n")
+    program.chmod(0o755)
+    change_id = node.approved()
+    seen.chmod(0o777)
+    for name in ("filter.x.clean", "filter.x.smudge", "core.fsmonitor", "core.pager", "diff.external", "core.editor"):
+        node.git("config", name, str(program))
+    hooks = node.directory / "hooks"
+    hooks.mkdir()
+    for name in ("post-index-change", "fsmonitor-watchman", "pre-commit"):
+        shutil.copy(program, hooks / name)
+    node.git("config", "core.hooksPath", str(hooks))
+    (node.top / ".git" / "info").mkdir(exist_ok=True)
+    (node.top / ".git" / "info" / "attributes").write_text("* filter=x\n")
+    os.utime(node.top / "play.yml")
+    node.own()
+    done = node.run("play.yml", "-e", f"change_id={change_id}", "--limit", "h1,h2")
+    assert done.returncode == 0, done.stdout
+    # The operator's own Git did run it, so it would have worked.
+    assert {path.name for path in seen.iterdir()} == {node.account}
+
+
 def test_others_than_operators_do_not_reach_it(node: Node) -> None:
     done = node.python(
         "import sys, socket; socket.socket(socket.AF_UNIX).connect(sys.argv[1])",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -207,6 +208,43 @@ def test_an_inventory_that_needs_no_changes(node: Node) -> None:
     assert done.returncode == 0, done.stdout
     assert node.visits() == {"h1": 1, "h2": 0, "h3": 0}
     assert [value["chg"] for value in node.custodian.entries() if "chg" in value] == []
+
+
+def step(node: Node, playbook: str, change_id: str, person: str, *more: str) -> str:
+    """A step of a change that somebody takes with their own key."""
+    key = node.directory / person
+    shutil.copy(node.keys / person, key)
+    node.own()
+    words = ["change_inventory=inventories", f"change_id={change_id}", f"change_key={key}"]
+    words += [f"change_person={person}@example.org", "change_reason=Because", "change_confirm=false", *more]
+    done = node.run(f"flowaudit.ops.{playbook}", *(part for word in words for part in ("-e", word)), inventory="")
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_what_was_revoked_stays_revoked(node: Node) -> None:
+    """Also when the files that say so are taken away: custody was told."""
+    change_id = node.approved()
+    step(node, "change_revoke", change_id, "alice")
+    assert [value["chg"] for value in node.entries("change.revoked")] == [change_id]
+    for path in (node.changes / change_id).glob("revo*"):
+        path.unlink()
+    done = node.run("play.yml", "-e", f"change_id={change_id}", "--limit", "h1,h2")
+    assert done.returncode == 1
+    assert f"{change_id} is revoked." in done.stdout
+    assert node.visits() == {"h1": 0, "h2": 0, "h3": 0}
+
+
+def test_what_has_run_is_known_and_reviewed(node: Node) -> None:
+    change_id = node.approved()
+    done = node.run("play.yml", "-e", f"change_id={change_id}", "--limit", "h1,h2")
+    assert done.returncode == 0, done.stdout
+    listed = node.run("flowaudit.ops.change_list", "-e", "change_inventory=inventories", inventory="")
+    assert listed.returncode == 0 and "done" in listed.stdout, listed.stdout
+    step(node, "change_review", change_id, "bob")
+    assert [value["chg"] for value in node.entries("change.reviewed")] == [change_id]
+    # Nothing of it is a trail of the operator's own.
+    assert not list((node.directory / "home").rglob("trail.sqlite3"))
 
 
 def test_what_is_no_run_of_an_inventory_is_recorded_too(node: Node) -> None:

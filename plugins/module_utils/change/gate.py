@@ -11,7 +11,7 @@ import dataclasses
 import datetime
 import pathlib
 import typing as t
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..errors import FlowauditError
 from ..trail import canonical, commitment, entry, note, provenance, query
@@ -100,9 +100,18 @@ Alive = t.Callable[[str], "bool | None"]  # whether a run's process lives; none 
 
 
 def judge(
-    gate: Gate, command: Command, log: SqliteLog, now: datetime.datetime, alive: Alive | None = None
+    gate: Gate,
+    command: Command,
+    log: SqliteLog,
+    now: datetime.datetime,
+    *,
+    alive: Alive | None = None,
+    dirty: bool | None = None,
 ) -> Authorization:
-    """Let a run begin; ``alive`` is asked about others, instead of their locks beside the log.
+    """Let a run begin.
+
+    ``alive`` is asked about other runs, instead of their locks beside the log. ``dirty`` says whether the repository
+    has uncommitted changes; else Git is asked, which runs what the repository's own configuration names.
 
     Raises:
         Denied: it may not.
@@ -129,7 +138,8 @@ def judge(
         raise Denied([Refusal("policy", str(error), mend)]) from error
     try:
         standing = stand(gate, command.change_id, log)
-        question = _question(gate, command, standing, log, now)
+        dirty = bool(tree.uncommitted(gate.top, gate.changes)) if dirty is None else dirty
+        question = _question(gate, command, standing, log, now, dirty)
     except FlowauditError as error:
         raise Denied([Refusal("change", str(error), "")]) from error
     alive = alive or (lambda run: query.is_alive(log.home, run))
@@ -139,10 +149,18 @@ def judge(
     return _authorized(gate, command, standing, question)
 
 
-def stand(gate: Gate, change_id: str, log: SqliteLog | None, *, remember: bool = True) -> Standing:
+def stand(
+    gate: Gate,
+    change_id: str,
+    log: SqliteLog | None,
+    *,
+    remember: bool = True,
+    entries: Iterable[dict[str, t.Any]] = (),
+) -> Standing:
     """What is known of a change.
 
     Unless told not to, it remembers in the trail that a change was revoked or reviewed, should the files be taken away.
+    Without a log, ``entries`` are those that somebody else's has of the change.
 
     Raises:
         FlowauditError: there is no such change, or its requester did not sign it.
@@ -161,7 +179,7 @@ def stand(gate: Gate, change_id: str, log: SqliteLog | None, *, remember: bool =
         entry.CHANGE_REVOKED: stated(filed.revocation, change, signers, signature.REVOCATION, requested.key),
         entry.CHANGE_REVIEWED: stated(filed.review, change, signers, signature.REVIEW, requested.key),
     }
-    known = history.History() if log is None else history.of(log, change)
+    known = history.read(entries, change) if log is None else history.of(log, change)
     for kind, statement in said.items():
         told = known.revoked if kind == entry.CHANGE_REVOKED else known.reviewed
         if log is not None and remember and statement and not told:
@@ -230,7 +248,9 @@ def _opened(gate: Gate, command: Command, log: SqliteLog) -> Authorization:
     return Authorization(gate.name, "", None, fields)
 
 
-def _question(gate: Gate, command: Command, standing: Standing, log: SqliteLog, now: datetime.datetime) -> Question:
+def _question(
+    gate: Gate, command: Command, standing: Standing, log: SqliteLog, now: datetime.datetime, dirty: bool
+) -> Question:
     rules = policy.parse(gate.terms.rules)
     change = standing.change
     shown = None
@@ -243,7 +263,7 @@ def _question(gate: Gate, command: Command, standing: Standing, log: SqliteLog, 
         duration=command.duration,
         hosts=change.scope.hosts if command.hosts is None else command.hosts,
         code=gate.code(),
-        dirty=bool(tree.uncommitted(gate.top, gate.changes)),
+        dirty=dirty,
         state=standing.state,
         approvals=standing.approvals,
         requester_key=standing.requester_key,

@@ -16,6 +16,9 @@ from .model import State
 
 Fields = dict[str, t.Any]
 
+_TELLING = frozenset(
+    {entry.RUN_AUTHORIZED, entry.RUN_END, entry.RUN_ABORTED, entry.CHANGE_REVOKED, entry.CHANGE_REVIEWED}
+)
 # Its end is known from what others say; a run that was killed is as good as failed once it is closed.
 _OUTCOMES = {"ok": State.DONE, "failed": State.FAILED, "unreachable": State.FAILED}
 
@@ -95,10 +98,16 @@ class History:
 
 def of(log: SqliteLog, change: model.Change) -> History:
     """The history of a change."""
+    return read(entries(log, change.id), change)
+
+
+def entries(log: SqliteLog, change_id: str) -> list[Fields]:
+    """The entries of which ``read`` makes the history of a change."""
     rows = log.ask(
-        f"SELECT line FROM entries INDEXED BY entries_chg WHERE {SELDOM} AND chg = ? ORDER BY seq", (change.id,)
+        f"SELECT line FROM entries INDEXED BY entries_chg WHERE {SELDOM} AND chg = ? ORDER BY seq", (change_id,)
     )
-    return read((canonical.decode(line.encode()) for (line,) in rows if line is not None), change)
+    found = [canonical.decode(line.encode()) for (line,) in rows if line is not None]
+    return [value for value in found if value["type"] in _TELLING]
 
 
 def unreviewed_emergencies(log: SqliteLog, inventory: str) -> dict[str, datetime.datetime]:

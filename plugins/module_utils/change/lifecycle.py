@@ -48,8 +48,8 @@ class Step:
         """Whether there is anything to do."""
         return bool(self.files)
 
-    def take(self, log: SqliteLog) -> None:
-        """Record it, then write the files."""
+    def take(self, log: SqliteLog | None) -> None:
+        """Record it, then write the files; without a log, somebody else records what they say."""
         opening = commitment.commit("principal", self.person.encode())
         draft: entry.Draft = {
             "type": self.kind,
@@ -59,7 +59,8 @@ class Step:
         }
         if self.change_id:
             draft["chg"] = self.change_id
-        log.append([draft], [opening])
+        if log is not None:
+            log.append([draft], [opening])
         for path, content in self.files.items():
             repository.write(path, content)
 

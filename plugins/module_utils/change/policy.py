@@ -110,6 +110,9 @@ class Refusal:
         return f"{self.message} {self.mend}".strip()
 
 
+DIRTY = Refusal("dirty", "The inventory's repository has uncommitted changes.", "Commit or remove them.")
+
+
 def refusals(policy: Policy, change: Change, question: Question) -> list[Refusal]:
     """Everything that speaks against the run; nothing does when the list is empty."""
     return [
@@ -241,7 +244,7 @@ def _what(policy: Policy, change: Change, question: Question) -> Iterator[Refusa
         yield Refusal("no_hosts", "The run is about no host.", "")
     yield from _how(change, question)
     if question.dirty:
-        yield Refusal("dirty", "The inventory's repository has uncommitted changes.", "Commit or remove them.")
+        yield DIRTY
     if question.code.tree != change.code.tree:
         yield Refusal(
             "tree",

@@ -8,6 +8,7 @@ with the process, however it ends. ssh reads it as ``/proc/<pid>/fd/<n>``.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import socket
@@ -91,6 +92,15 @@ class Custody:
         )
         self.credential = credential
         return answer
+
+    def entries_of(self, inventory: str, change_id: str) -> list[dict[str, t.Any]]:
+        """What the trail has of a change (``history.read``); what is revoked or reviewed is remembered there."""
+        answer = self.ask({"do": "stand", "inventory": inventory, "change_id": change_id})
+        return list(answer["entries"])
+
+    def proof_of(self, run: str) -> bytes:
+        """The proof of a run on staging (``staging.check``)."""
+        return base64.b64decode(self.ask({"do": "prove", "run": run})["proof"])
 
     def close(self) -> None:
         """End the run's connection."""

@@ -8,6 +8,7 @@ whom to believe says the trail, which this user alone can write.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime
 import re
@@ -16,7 +17,7 @@ import typing as t
 from collections.abc import Sequence
 
 from ..change import gate as gates
-from ..change import gate_file, model, trust, window
+from ..change import gate_file, history, lifecycle, model, trust, window
 from ..change.authorization import Authorization
 from ..change.policy import Refusal
 from ..errors import FlowauditError
@@ -131,6 +132,8 @@ class Session:
             "deny": self._deny,
             "adopt": self._adopt,
             "status": self._status,
+            "stand": self._stand,
+            "prove": self._prove,
         }
         answer = answers.get(str(message.get("do")))
         if answer is None:
@@ -190,7 +193,9 @@ class Session:
                 message = f"Nobody has said yet whom to believe about {inventory.name}."
                 mend = f"root does: flowaudit-custody adopt {inventory.name}"
                 raise gates.Denied([Refusal("policy", message, mend)])
-        return gates.judge(gate, command, self._log, now, self._desk.is_alive)
+        # Git is not asked: it would run, as this user, whatever the repository's configuration names as a filter. What
+        # lies there is bound by its digest, committed or not.
+        return gates.judge(gate, command, self._log, now, alive=self._desk.is_alive, dirty=False)
 
     def _gate(self, inventory: Inventory) -> gates.Gate:
         gate = gate_file.load(inventory.gate)
@@ -225,53 +230,45 @@ class Session:
 
     def _append(self, message: Message) -> Message:
         drafts, openings = protocol.read_entries(message)
-        if any(opening.kind != "diff" for opening in openings):
-            # The actor's, which the client makes as it does without this service, is not believed.
-            openings = [opening for opening in openings if opening.kind == "diff"]
-        first = False
-        taken = []
-        for draft in drafts:
-            first = self._begin(draft) or first
-            taken.append(self._checked(draft))
-        places = self._log.append(taken, [*openings, self._actor] if first else openings)
-        if self._run is not None and any(draft["type"] in _ENDS for draft in taken):
-            self._run.ended = True
+        run = self._run or self._new_run(drafts)
+        begins = not run.started
+        taken = [self._checked(run, draft, begins and number == 0) for number, draft in enumerate(drafts)]
+        # The actor's, which the client makes as it does without this service, is not believed.
+        openings = [opening for opening in openings if opening.kind == "diff"]
+        places = self._log.append(taken, [*openings, self._actor] if begins else openings)
+        # Not before: what could not be recorded may be sent again.
+        self._run, run.started = run, True
+        run.ended = any(draft["type"] in _ENDS for draft in taken)
+        self._desk.begun(run.id)
         answer: Message = {"first": places.start, "count": len(places)}
-        if first and self._certificate:
-            # After its beginning is on the disk, and once.
+        if begins and self._certificate:
             answer["certificate"], self._certificate = self._certificate, ""
         return answer
 
-    def _begin(self, draft: Draft) -> bool:
-        """Whether this is the beginning of the run."""
-        if draft.get("type") != entry.RUN_START:
-            return False
-        if self._run is None:
-            run = draft.get("run")
-            if not isinstance(run, str) or not _RUN.fullmatch(run):
-                raise FlowauditError("A run has an id.")
-            if self._log.ask("SELECT 1 FROM entries INDEXED BY entries_run WHERE run = ? LIMIT 1", (run,)):
-                raise FlowauditError(f"There was a run {run} already.")
-            change_id = draft.get("chg", "")
-            self._run = _Run(run, change_id if isinstance(change_id, str) else "")
-            self._desk.begun(run)
-        if self._run.started:
-            raise FlowauditError("A run begins once.")
-        self._run.started = True
-        return True
+    def _new_run(self, drafts: Sequence[Draft]) -> _Run:
+        """A run that nobody had to let begin."""
+        run = drafts[0].get("run") if drafts else None
+        if not isinstance(run, str) or not _RUN.fullmatch(run):
+            raise FlowauditError("A run has an id.")
+        if self._log.ask("SELECT 1 FROM entries INDEXED BY entries_run WHERE run = ? LIMIT 1", (run,)):
+            raise FlowauditError(f"There was a run {run} already.")
+        change_id = drafts[0].get("chg", "")
+        return _Run(run, change_id if isinstance(change_id, str) else "")
 
-    def _checked(self, draft: Draft) -> Draft:
-        run = self._run
-        if run is None or not run.started or run.ended:
+    def _checked(self, run: _Run, draft: Draft, first: bool) -> Draft:
+        kind = draft.get("type")
+        if run.ended or (first and kind != entry.RUN_START):
             raise FlowauditError("There is no run that this is said of.")
-        if draft.get("type") not in _OF_A_RUN or draft.get("run") != run.id:
+        if not first and kind == entry.RUN_START:
+            raise FlowauditError("A run begins once.")
+        if kind not in _OF_A_RUN or draft.get("run") != run.id:
             raise FlowauditError("A run says what it does, and nothing else.")
         if window.parse_moment("ts", draft.get("ts")) > self._desk.now() + _AHEAD:
             raise FlowauditError("What is recorded has happened, and is not to come.")
         kept = {key: value for key, value in draft.items() if key not in ("v", "seq", "prev", "chg", "actor")}
         if run.change_id:
             kept["chg"] = run.change_id
-        if draft["type"] == entry.RUN_START:
+        if first:
             kept |= {"actor": self._actor.commitment, "node": provenance.node()}
         return kept
 
@@ -299,6 +296,24 @@ class Session:
         if model.ID.fullmatch(command.change_id):
             draft["chg"] = command.change_id
         self._log.append([draft], [self._actor])
+
+    # ── What is known of a change ────────────────────────────────────────────────────────────────────────────────────
+
+    def _stand(self, message: Message) -> Message:
+        """What the trail has of a change; what its files say of a revocation or a review is remembered from now on."""
+        gate = self._gate(self._desk.inventory(message.get("inventory")))
+        change_id = message.get("change_id")
+        if not isinstance(change_id, str):
+            raise FlowauditError("Say which change.")
+        standing = gates.stand(gate, change_id, self._log)
+        return {"state": str(standing.state), "entries": history.entries(self._log, change_id)}
+
+    def _prove(self, message: Message) -> Message:
+        """The proof of a run on staging, for a change of another inventory."""
+        run = message.get("run")
+        if not isinstance(run, str):
+            raise FlowauditError("Say which run.")
+        return {"proof": base64.b64encode(lifecycle.proof_of(self._log, run, sign=True)).decode()}
 
     # ── Whom to believe ──────────────────────────────────────────────────────────────────────────────────────────────
 
