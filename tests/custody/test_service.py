@@ -15,16 +15,18 @@ import typing as t
 import pytest
 import yaml
 
+from ansible_collections.flowaudit.ops.plugins.module_utils.change import staging
 from ansible_collections.flowaudit.ops.plugins.module_utils.custody import client
-from ansible_collections.flowaudit.ops.plugins.module_utils.trail import entry
+from ansible_collections.flowaudit.ops.plugins.module_utils.trail import entry, note
 
 from .conftest import OPERATOR, PYTHON, PYTHONPATH, Custodian, Node, as_user
 
 # A run that says of each batch that it was acknowledged, until the service is gone or it is done.
 RUN = """
 import sys
+from ansible_collections.flowaudit.ops.plugins.module_utils.change import staging
 from ansible_collections.flowaudit.ops.plugins.module_utils.custody import client
-from ansible_collections.flowaudit.ops.plugins.module_utils.trail import entry
+from ansible_collections.flowaudit.ops.plugins.module_utils.trail import entry, note
 path, batches, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 run, log = entry.new_id(), client.CustodyLog(client.Custody(path))
 def draft(kind, **fields):
@@ -185,6 +187,12 @@ def test_the_record_of_a_run_is_whole(node: Node) -> None:
     assert {value["host"] for value in node.entries("task.result")} == {"h1", "h2"}
     report = node.custodian.verified()
     assert report.whole and report.signed_size == len(kinds)
+    # What a change of another inventory shows for a run on staging.
+    with node.custodian.connected() as custody, contextlib.closing(node.custodian.log()) as log:
+        shown = staging.check(custody.proof_of(end["run"]), [note.parse_key(log.current_key())])
+        with pytest.raises(client.FlowauditError, match="no run"):
+            custody.proof_of("another")
+    assert (shown.run, shown.playbooks, shown.succeeded) == (end["run"], ("play.yml",), True)
 
 
 def test_an_inventory_that_needs_no_changes(node: Node) -> None:

@@ -17,7 +17,7 @@ import typing as t
 from collections.abc import Sequence
 
 from ..change import gate as gates
-from ..change import gate_file, history, lifecycle, model, trust, window
+from ..change import gate_file, history, model, staging, trust, window
 from ..change.authorization import Authorization
 from ..change.policy import Refusal
 from ..errors import FlowauditError
@@ -313,7 +313,7 @@ class Session:
         run = message.get("run")
         if not isinstance(run, str):
             raise FlowauditError("Say which run.")
-        return {"proof": base64.b64encode(lifecycle.proof_of(self._log, run, sign=True)).decode()}
+        return {"proof": base64.b64encode(staging.prove(self._log, run)).decode()}
 
     # ── Whom to believe ──────────────────────────────────────────────────────────────────────────────────────────────
 
