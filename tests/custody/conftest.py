@@ -113,6 +113,11 @@ class Custodian:
         finally:
             custody.close()
 
+    def authority(self, inventory: str = "production") -> str:
+        """What the hosts of an inventory have to trust."""
+        with self.connected() as custody:
+            return str(custody.ask({"do": "status"})["inventories"][inventory]["authority"])
+
     def log(self) -> sqlite.SqliteLog:
         return sqlite.SqliteLog(home.Home(self.directory / "trail"))
 
@@ -282,7 +287,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 @pytest.fixture
 def hosts(place: pathlib.Path, custodian: Custodian, keys: pathlib.Path) -> t.Iterator[list[Target]]:
     """Hosts that let in who has a certificate of the CA that names them, and nobody else."""
-    (place / "ca.pub").write_text((custodian.directory / "ca" / "production.pub").read_text())
+    (place / "ca.pub").write_text(custodian.authority())
     for name in ("h1", "h2", "h3"):
         (place / f"{name}.principals").write_text(f"{certificate.principal(name)}\n")
 

@@ -211,7 +211,7 @@ def test_an_inventory_that_needs_no_changes(node: Node) -> None:
     # Its hosts trust the CA of production, and demo has one of its own.
     assert done.returncode == 4, done.stdout
     assert node.visits() == {"h1": 0, "h2": 0, "h3": 0}
-    (node.directory / "ca.pub").write_text((node.custodian.directory / "ca" / "demo.pub").read_text())
+    (node.directory / "ca.pub").write_text(node.custodian.authority("demo"))
     done = node.run("play.yml", "--limit", "h1", inventory="inventories/demo")
     assert done.returncode == 0, done.stdout
     assert node.visits() == {"h1": 1, "h2": 0, "h3": 0}

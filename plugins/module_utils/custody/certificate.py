@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import os
 import pathlib
 import secrets
-import stat
 import typing as t
 from collections.abc import Sequence
 
+from .. import key_file
 from ..errors import FlowauditError
 
 if t.TYPE_CHECKING:
@@ -23,6 +22,7 @@ if t.TYPE_CHECKING:
 
 # The clocks of control node and hosts may differ by so much.
 LEEWAY = datetime.timedelta(minutes=1)
+_KEY = "The certificate authority"
 _EXTENSIONS = (b"permit-pty",)  # sudo may ask for one; nothing is forwarded
 
 
@@ -52,16 +52,7 @@ class Authority:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
 
-        try:
-            mode = path.stat().st_mode
-            content = path.read_bytes()
-        except OSError as error:
-            raise FlowauditError(f"The certificate authority {path} cannot be read: {error.strerror}.") from error
-        if mode & 0o077:
-            raise FlowauditError(
-                f"The certificate authority {path} is open to others (mode {stat.S_IMODE(mode):04o}): take it as known"
-                " to them, and make a new one."
-            )
+        content = key_file.read(path, _KEY, "", "take it as known to them, and make a new one (docs/custody.md).")
         try:
             private = serialization.load_ssh_private_key(content, password=None)
         except (ValueError, TypeError) as error:
@@ -71,8 +62,8 @@ class Authority:
         return cls(private)
 
     @classmethod
-    def generate(cls, path: pathlib.Path, comment: str) -> Authority:
-        """Make a key; its public half lies beside it (.pub). What is there is never replaced."""
+    def generate(cls, path: pathlib.Path) -> Authority:
+        """Make a key; what is there is never replaced."""
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
 
@@ -80,15 +71,7 @@ class Authority:
         pem = made._private.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         )
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(pem)
-                stream.flush()
-                os.fsync(stream.fileno())
-            path.with_suffix(".pub").write_text(f"{made.public} {comment}\n", "ascii")
-        except OSError as error:
-            raise FlowauditError(f"The certificate authority {path} cannot be written: {error.strerror}.") from error
+        key_file.write(path, pem, _KEY)
         return made
 
     @property

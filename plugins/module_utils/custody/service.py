@@ -127,7 +127,7 @@ def serve(configuration: pathlib.Path, listener: socket.socket) -> None:
     known.directory.joinpath("ca").mkdir(mode=0o700, exist_ok=True)
     for name in known.inventories:
         if not known.authority(name).exists():
-            certificate.Authority.generate(known.authority(name), f"flowaudit:{name}")
+            certificate.Authority.generate(known.authority(name))
     service = Service(Desk(known), listener)
     signal.signal(signal.SIGTERM, lambda _number, _frame: service.stop())
     service.serve()

@@ -19,11 +19,14 @@ import stat
 import typing as t
 from collections.abc import Iterator
 
+from .. import key_file
 from ..errors import FlowauditError
 from . import note
 
 if t.TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ed25519
+
+_KEY = "The trail's signing key"
 
 
 class Home:
@@ -117,14 +120,7 @@ class FileSigner:
         pem = private.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(pem)
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise FlowauditError(f"The trail's signing key {path} cannot be written: {error.strerror}.") from error
+        key_file.write(path, pem, _KEY)
         return cls(name, private)
 
     @classmethod
@@ -137,21 +133,13 @@ class FileSigner:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
 
-        try:
-            mode = path.stat().st_mode
-            pem = path.read_bytes()
-        except OSError as error:
-            raise FlowauditError(
-                f"The trail's signing key {path} cannot be read: {error.strerror}."
-                " docs/runbooks/trail_rotate_key.md has what"
-                " to do when it is lost."
-            ) from error
-        if mode & 0o077:
-            raise FlowauditError(
-                f"The trail's signing key {path} is open to others (mode {stat.S_IMODE(mode):04o});"
-                f" close it with chmod 0600 {path}, take it as known to them, and renew it"
-                " (flowaudit.ops.trail_rotate_key)."
-            )
+        pem = key_file.read(
+            path,
+            _KEY,
+            "docs/runbooks/trail_rotate_key.md has what to do when it is lost.",
+            f"close it with chmod 0600 {path}, take it as known to them, and renew it"
+            " (flowaudit.ops.trail_rotate_key).",
+        )
         try:
             private = serialization.load_pem_private_key(pem, password=None)
         except (ValueError, TypeError) as error:
