@@ -67,7 +67,7 @@ def control(nas: t.Any) -> Iterator[t.Any]:
     units = "flowaudit-custody.socket flowaudit-custody.service flowaudit-anchor.timer flowaudit-reviews.timer"
     nas.run(f"systemctl disable --now {units}; rm -rf /srv/portal /usr/local/lib/flowaudit {CUSTODY}")
     nas.run("rm -rf /etc/systemd/system/flowaudit-* /etc/flowaudit/custody.yml /var/lib/flowaudit/custody")
-    nas.run("userdel --remove alice; userdel --remove mallory; userdel flowaudit; groupdel flowaudit-operators")
+    nas.run("userdel --remove alice; userdel --remove mallory; userdel flowaudit; groupdel flowaudit-custody")
     nas.run("systemctl daemon-reload")
 
 
@@ -156,6 +156,10 @@ REFUSED: list[tuple[dict[str, t.Any], str]] = [
     ({"control_node_inventories": {"a": {"gate": "/none/gate.yml"}}}, "/none/gate.yml is not there on control;"),
     ({"control_node_operators": ["root"]}, 'control_node_operators has "root", which is no person\'s account'),
     ({"control_node_operators": ["ghost"]}, 'control_node_operators has "ghost", which is no person\'s account'),
+    (
+        {"control_node_group": "flowaudit-operators"},
+        "control_node_group is flowaudit-operators, whose members the role host_access lets log in;",
+    ),
     ({"control_node_maximum_validity": 5}, "control_node_maximum_validity is 5; give seconds"),
 ]
 

@@ -14,6 +14,7 @@ from ..change import gate_file
 from ..errors import FlowauditError
 from ..trail import anchors, publish
 
+_KEYS = {"directory", "inventories", "group", "maximum_validity", "anchors", "database"}
 LONGEST = 7 * 86400  # seconds that a certificate may ever be valid
 
 
@@ -34,6 +35,7 @@ class Settings:
     inventories: Mapping[str, Inventory]
     maximum_validity: datetime.timedelta
     publishing: publish.Publishing = dataclasses.field(default_factory=publish.Publishing)
+    group: str = ""  # whose members may have runs; empty: whoever reaches the socket
 
     @property
     def trail(self) -> pathlib.Path:
@@ -61,7 +63,7 @@ def load(path: pathlib.Path) -> Settings:
         raise FlowauditError(f"{path} is no YAML.") from error
     if not isinstance(value, dict) or not isinstance(value.get("inventories"), dict):
         raise FlowauditError(f"{path} has no inventories.")
-    unknown = sorted(map(str, set(value) - {"directory", "inventories", "maximum_validity", "anchors", "database"}))
+    unknown = sorted(map(str, set(value) - _KEYS))
     if unknown:
         raise FlowauditError(f"{path}: {unknown[0]} is unknown.")
     seconds = value.get("maximum_validity", 43200)
@@ -70,7 +72,10 @@ def load(path: pathlib.Path) -> Settings:
     inventories = {name: _inventory(path, name, item) for name, item in value["inventories"].items()}
     directory = _absolute(path, "directory", value.get("directory"))
     publishing = _publishing(path, directory, value.get("anchors") or {}, value.get("database") or "")
-    return Settings(directory, inventories, datetime.timedelta(seconds=seconds), publishing)
+    group = value.get("group", "")
+    if not isinstance(group, str):
+        raise FlowauditError(f"{path}: group is a name.")
+    return Settings(directory, inventories, datetime.timedelta(seconds=seconds), publishing, group)
 
 
 def _publishing(path: pathlib.Path, directory: pathlib.Path, told: t.Any, database: t.Any) -> publish.Publishing:
