@@ -216,7 +216,7 @@ def _step(
             if log is None and custody is None:
                 raise FlowauditError("There is no trail here that could show the run on staging.")
             if custody is not None:
-                proof = custody.proof_of(wanted["staging_run"])
+                proof = b"" if module.check_mode else custody.proof_of(wanted["staging_run"])
             elif log is not None:
                 proof = lifecycle.proof_of(log, wanted["staging_run"], sign=not module.check_mode)
         change, step = lifecycle.request(gate, wanted, _hosts(module, path), person, now, proof)
@@ -258,8 +258,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         if step.needed and not module.check_mode:
             step.take(log)
             if custody is not None and step.change_id:
-                # So that it counts from now on, whatever becomes of the files.
-                custody.entries_of(gate.name, step.change_id)
+                custody.entries_of(gate.name, step.change_id, remember=True)
     finally:
         if custody is not None:
             custody.close()

@@ -66,7 +66,7 @@ def _remove(directory: pathlib.Path, owner: int) -> None:
     for socket in directory.iterdir():
         with contextlib.suppress(OSError, subprocess.TimeoutExpired, FlowauditError):
             subprocess.run(
-                [programs.path("ssh"), "-F", "none", "-o", f"ControlPath={socket}", "-O", "exit", "-", "--"],
+                [programs.path("ssh"), "-F", "none", "-o", f"ControlPath={socket}", "-O", "exit", "--", "x"],
                 check=False,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

@@ -173,6 +173,9 @@ def test_a_run_leaves_no_connection_behind(node: Node) -> None:
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 0, output
     assert not list(pathlib.Path("/tmp").glob(f"flowaudit-*-{process.pid}-*"))
+    # Nor one that only lost its socket: ssh's masters have it in their name.
+    running = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
+    assert f"-{process.pid}-" not in "".join(line for line in running.splitlines() if line.startswith("ssh: "))
 
 
 # ── Letting oneself in ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -230,6 +233,8 @@ def test_a_copy_of_the_repository(node: Node) -> None:
     node.gate({"approvals": {risk: {"count": 0} for risk in ("low", "medium", "high")}})
     shutil.copy(node.gate_path, copy / "inventories" / "production" / "gate.yml")
     node.git("checkout", "-q", "--", ".")
+    commit = ["git", "-C", str(copy), "commit", "-qam", "Ask nobody"]
+    subprocess.run(commit, check=True, env=node.environment)
     change_id = node.request()
     shutil.copytree(node.top / "changes", copy / "changes")
     node.own()
@@ -282,6 +287,71 @@ def test_more_than_was_approved(node: Node, more: dict[str, t.Any], message: str
 def test_hosts_that_are_none(node: Node, named: t.Any) -> None:
     (answer,) = node.ask(node.wish(node.approved(), hosts=named))
     assert "refused" in answer or "error" in answer, answer
+
+
+def test_a_run_in_check_mode_is_one_like_any_other(node: Node) -> None:
+    """Its certificate is a shell, so there is one at a time, and an emergency is reviewed, whatever it was called."""
+    emergency = node.approved(kind="emergency", risk="low")
+    (answer,) = node.ask(node.wish(emergency, check=True))
+    assert "is an emergency change, which is not tried first" in answer["refused"]
+    change_id = node.approved()
+    with node.custodian.connected() as custody:
+        custody.ask(node.wish(change_id, check=True))
+        (answer,) = node.ask(node.wish(change_id, check=True))
+        assert "has not ended" in answer["refused"]
+
+
+def test_a_batch_that_is_empty_or_ends_the_run_gives_no_certificate(node: Node) -> None:
+    change_id = node.approved()
+    (granted, *answers) = node.ask(node.wish(change_id), {"do": "append", "drafts": [], "openings": []})
+    assert "certificate" not in granted and "nothing to record" in answers[0]["error"]
+    with node.custodian.connected() as custody:
+        run = custody.ask(node.wish(change_id))["run"]
+        message = start(change_id, run)
+        message["drafts"] += said("run.end", run, status="failed", stats={})["drafts"]
+        assert "certificate" not in custody.ask(message)
+
+
+def test_what_was_not_signed_by_those_believed_is_not_remembered(node: Node) -> None:
+    """A revocation by a signer that the operator has added, and taken away again."""
+    change_id = node.approved()
+    signers = node.top / "allowed_signers"
+    before = signers.read_text()
+    signers.write_text(before + f"mallory@example.org {(node.keys / 'mallory.pub').read_text()}")
+    (answer,) = node.ask({"do": "stand", "inventory": "production", "change_id": change_id, "remember": True})
+    assert "are not those that were accepted" in answer["error"]
+    signers.write_text(before)
+    assert node.entries("change.revoked") == []
+
+
+def test_a_gate_that_is_no_file_holds_nobody_up(node: Node) -> None:
+    node.gate_path.unlink()
+    os.mkfifo(node.gate_path)
+    node.own()
+    (answer,) = node.ask(node.wish("CHG-2026-0001"))
+    assert "is no file" in answer["error"]
+    node.gate_path.unlink()
+    levels = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9))
+    node.gate_path.write_text(f"plugin: flowaudit.ops.change_gate\na0: &a0 [x, y]\n{levels}\n")
+    (answer,) = node.ask(node.wish("CHG-2026-0001"))
+    assert "by its aliases" in answer["error"]
+
+
+def test_one_account_does_not_take_all_places(node: Node) -> None:
+    source = """
+import sys, time
+from ansible_collections.flowaudit.ops.plugins.module_utils.custody import client
+held = [client.Custody(sys.argv[1]) for _number in range(40)]
+refused = 0
+for custody in held:
+    try:
+        custody.ask({"do": "checkpoint"})
+    except client.FlowauditError:
+        refused += 1
+print(refused)
+"""
+    done = node.python(source, str(node.custodian.path))
+    assert done.stdout.strip() == "8", done.stderr
 
 
 def test_a_certificate_comes_with_the_record_of_its_run_only(node: Node) -> None:
@@ -368,7 +438,8 @@ def test_what_others_say_is_not_said_by_a_run(node: Node, kind: str) -> None:
         ({"run": "01900000-0000-7000-8000-00000000ffff"}, "nothing else"),
         ({"ts": "2099-01-01T00:00:00.000Z"}, "is not to come"),
         ({"ts": 5}, "ts"),
-        ({"value": 1.5}, "no float"),
+        ({"task": 7}, "are texts"),
+        ({"ts": "2026-W01-1T00:00:00+00:00"}, "its moment"),
     ],
 )
 def test_entries_that_are_none(node: Node, draft: dict[str, t.Any], message: str) -> None:

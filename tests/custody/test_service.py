@@ -17,7 +17,7 @@ import yaml
 
 from ansible_collections.flowaudit.ops.plugins.module_utils.change import staging
 from ansible_collections.flowaudit.ops.plugins.module_utils.custody import client
-from ansible_collections.flowaudit.ops.plugins.module_utils.trail import entry, note
+from ansible_collections.flowaudit.ops.plugins.module_utils.trail import note
 
 from .conftest import OPERATOR, PYTHON, PYTHONPATH, Custodian, Node, as_user
 
@@ -118,26 +118,6 @@ def test_a_service_that_ends_in_the_middle(custodian: Custodian, number: int) ->
     assert custodian.verified().whole
     assert len(custodian.entries("run.aborted")) == 4
     assert custodian.all_ended()
-
-
-def test_as_many_connections_as_there_are_places(custodian: Custodian) -> None:
-    draft = {"type": "run.start", "ts": entry.timestamp(), "command": "x"}
-    with contextlib.ExitStack() as stack:
-        for _number in range(128):
-            stack.callback(client.Custody(str(custodian.path)).close)
-        with pytest.raises(client.FlowauditError, match="no place"):
-            _begin(custodian, draft)
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        with contextlib.suppress(client.FlowauditError):
-            _begin(custodian, draft)
-            break
-    assert len(custodian.entries("run.start")) == 1
-
-
-def _begin(custodian: Custodian, draft: dict[str, t.Any]) -> None:
-    with custodian.connected() as custody:
-        client.CustodyLog(custody).append([draft | {"run": entry.new_id()}])
 
 
 def test_without_the_service_nothing_runs(node: Node) -> None:

@@ -6,9 +6,12 @@ from __future__ import annotations
 
 # Exactly this type: true is an integer, and Ansible's values are strings that may say something else.
 # pylint: disable=unidiomatic-typecheck
+import os
 import pathlib
 import re
+import stat
 import typing as t
+from collections.abc import Iterable
 
 from ..errors import FlowauditError
 from ..trail import note, provenance
@@ -105,10 +108,11 @@ def _mapping(path: pathlib.Path) -> dict[str, t.Any]:
 
     Loader.add_multi_constructor("", lambda loader, suffix, node: None)
     try:
-        with path.open("rb") as stream:
-            text = stream.read(LARGEST + 1)
+        text = _content(path)
         if len(text) > LARGEST:
             raise FlowauditError(f"{path} has more than {LARGEST} bytes; put the hosts into sources.")
+        if b"*" in text:
+            _demand_small(path, yaml.parse(text, Loader))
         value = yaml.load(text, Loader)
     except OSError as error:
         raise FlowauditError(f"{path} cannot be read: {error.strerror}.") from error
@@ -120,11 +124,38 @@ def _mapping(path: pathlib.Path) -> dict[str, t.Any]:
     return value
 
 
+def _content(path: pathlib.Path) -> bytes:
+    """A little more of a file than what is read; without waiting, as a pipe would have it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FlowauditError(f"{path} is no file.")
+        return stream.read(LARGEST + 1)
+
+
+def _demand_small(path: pathlib.Path, events: Iterable[t.Any]) -> None:
+    """Refuse what a few aliases of aliases make endless."""
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []
+    size = 0
+    for event in events:
+        kind, anchor = type(event).__name__, getattr(event, "anchor", None)
+        if kind in ("MappingStartEvent", "SequenceStartEvent"):
+            open_nodes.append((anchor, size))
+        elif kind in ("MappingEndEvent", "SequenceEndEvent"):
+            anchor, before = open_nodes.pop()
+            sizes[anchor or ""] = size - before
+        elif kind == "ScalarEvent":
+            sizes[anchor or ""] = 1
+        size += sizes.get(anchor or "", 1) if kind == "AliasEvent" else 1
+        if size > LARGEST:
+            raise FlowauditError(f"{path} says more by its aliases than can be read.")
+
+
 def _signers(path: pathlib.Path, top: pathlib.Path, written: t.Any) -> str:
     place = _inside(path, top, "allowed_signers", written)
     try:
-        with place.open("rb") as stream:
-            text = stream.read(LARGEST + 1)
+        text = _content(place)
         if len(text) > LARGEST:
             raise FlowauditError(f"{place} has more than {LARGEST} bytes.")
         return text.decode()

@@ -78,7 +78,7 @@ class History:
         """The runs that have not ended, of the playbook on one of the hosts."""
         wanted = set(hosts)
         return [
-            run.run for run in self.real if run.ended is None and playbook in run.playbooks and wanted & set(run.hosts)
+            run.run for run in self.runs if run.ended is None and playbook in run.playbooks and wanted & set(run.hosts)
         ]
 
     def done_already(self, playbook: str, hosts: Iterable[str]) -> list[str]:

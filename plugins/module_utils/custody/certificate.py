@@ -23,6 +23,7 @@ if t.TYPE_CHECKING:
 # The clocks of control node and hosts may differ by so much.
 LEEWAY = datetime.timedelta(minutes=1)
 _KEY = "The certificate authority"
+_MOST = 256  # of OpenSSH
 _EXTENSIONS = (b"permit-pty",)  # sudo may ask for one; nothing is forwarded
 
 
@@ -110,6 +111,8 @@ class Authority:
         # Without principals a certificate would open every account of every host.
         if not hosts:
             raise FlowauditError("A certificate is for hosts; there is none.")
+        if len(hosts) > _MOST:
+            raise FlowauditError(f"A certificate is for {_MOST} hosts at most, not for {len(hosts)}; use --limit.")
         if end <= begin:
             raise FlowauditError("There is no time left for a certificate.")
         builder = (

@@ -14,9 +14,10 @@ import os
 import socket
 import threading
 import typing as t
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..errors import FlowauditError
+from ..trail import canonical
 from ..trail.commitment import Opening
 from ..trail.entry import Draft
 from . import protocol
@@ -93,9 +94,12 @@ class Custody:
         self.credential = credential
         return answer
 
-    def entries_of(self, inventory: str, change_id: str) -> list[dict[str, t.Any]]:
-        """What the trail has of a change (``history.read``); what is revoked or reviewed is remembered there."""
-        answer = self.ask({"do": "stand", "inventory": inventory, "change_id": change_id})
+    def entries_of(self, inventory: str, change_id: str, remember: bool = False) -> list[dict[str, t.Any]]:
+        """What the trail has of a change (``history.read``).
+
+        ``remember``: that it was revoked or reviewed counts there from now on, whatever becomes of the files.
+        """
+        answer = self.ask({"do": "stand", "inventory": inventory, "change_id": change_id, "remember": remember})
         return list(answer["entries"])
 
     def proof_of(self, run: str) -> bytes:
@@ -116,10 +120,20 @@ class CustodyLog:
 
     def append(self, drafts: Sequence[Draft], openings: Sequence[Opening] = ()) -> range:
         """See ``Sink.append``."""
-        answer = self._custody.ask(protocol.entries(drafts, openings))
-        if "certificate" in answer and self._custody.credential is not None:
-            self._custody.credential.certify(str(answer["certificate"]))
-        return range(answer["first"], answer["first"] + answer["count"])
+        parts = list(_parts(drafts, openings))
+        first = -1
+        try:
+            for some_drafts, some_openings in parts:
+                answer = self._custody.ask(protocol.entries(some_drafts, some_openings))
+                first = int(answer["first"]) if first < 0 else first
+                if "certificate" in answer and self._custody.credential is not None:
+                    self._custody.credential.certify(str(answer["certificate"]))
+        except FlowauditError:
+            if first >= 0:
+                # A part is recorded: what is sent again would be there twice, so nothing is.
+                self._custody.close()
+            raise
+        return range(first, first + len(drafts))
 
     def add_checkpoint(self) -> str:
         """See ``Sink.add_checkpoint``."""
@@ -131,6 +145,28 @@ class CustodyLog:
 
     def close(self) -> None:
         """See ``Sink.close``; the connection is the run's and stays."""
+
+
+def _parts(drafts: Sequence[Draft], openings: Sequence[Opening]) -> Iterator[tuple[Sequence[Draft], Sequence[Opening]]]:
+    """Entries and openings in messages that are not too large; each opening with the entries it comes with, or before.
+
+    Entries are below 64 KiB, openings below 400 KB.
+    """
+    some: list[Opening] = []
+    size, begin = 0, 0
+    by_commitment = {opening.commitment: opening for opening in openings}
+    for number, draft in enumerate(drafts):
+        text = canonical.encode(draft)
+        mine = [item for commitment, item in list(by_commitment.items()) if commitment.encode() in text]
+        for item in mine:
+            by_commitment.pop(item.commitment)
+        more = len(text) + sum(len(item.value) * 4 // 3 + 200 for item in mine)
+        if number > begin and size + more > protocol.LARGEST // 2:
+            yield drafts[begin:number], some
+            some, size, begin = [], 0, number
+        some += mine
+        size += more
+    yield drafts[begin:], [*some, *by_commitment.values()]
 
 
 class Credential:

@@ -8,7 +8,8 @@ import contextlib
 import datetime
 
 from ..change import gate as gates
-from ..change import gate_file, policy
+from ..change import gate_file, policy, trust
+from ..errors import FlowauditError
 from ..trail import anchors, publish
 from ..trail.home import Home
 from ..trail.sqlite import SqliteLog
@@ -29,7 +30,7 @@ def overdue(settings: Settings, now: datetime.datetime) -> dict[str, list[str]]:
     """The emergency changes whose review is overdue, by inventory.
 
     Raises:
-        FlowauditError: there is no trail, or a gate cannot be read.
+        FlowauditError: there is no trail, or a gate cannot be read, or says something else than what is believed.
     """
     found = {}
     with contextlib.closing(SqliteLog(Home(settings.trail))) as log:
@@ -37,5 +38,8 @@ def overdue(settings: Settings, now: datetime.datetime) -> dict[str, list[str]]:
             if not inventory.protected:
                 continue
             gate = gate_file.load(inventory.gate)
+            known = trust.accepted(log, name)
+            if known is None or known.document != gate.terms.document:
+                raise FlowauditError(f"The policy or the signers of {name} are not those that were accepted.")
             found[name] = gates.overdue(gate, policy.parse(gate.terms.rules), log, now)
     return {name: changes for name, changes in found.items() if changes}

@@ -13,6 +13,7 @@ import dataclasses
 import pathlib
 import socket
 import struct
+import time
 import typing as t
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +22,7 @@ from ..trail import canonical
 from ..trail.commitment import Opening
 from ..trail.entry import Draft
 
-LARGEST = 16 * 1024 * 1024  # bytes of a message
+LARGEST = 1024 * 1024  # bytes of a message; as Python has it, it may be thirty times that
 _LENGTH = struct.Struct(">I")
 _CREDENTIALS = struct.Struct("3i")  # ucred of unix(7): pid, uid, gid
 _NOBODY = 2**32 - 1  # what the kernel says when nobody has logged in
@@ -74,29 +75,34 @@ def send(connection: socket.socket, message: Mapping[str, t.Any]) -> None:
         raise FlowauditError(f"The other side is gone: {error.strerror}.") from error
 
 
-def receive(connection: socket.socket) -> Message | None:
+def receive(connection: socket.socket, seconds: float | None = None) -> Message | None:
     """The next message; none when the other side has closed the connection between two messages.
+
+    ``seconds`` are for the whole of it, not for each byte.
 
     Raises:
         FlowauditError: it is no message, too large, or cut off.
     """
-    head = _exactly(connection, _LENGTH.size)
+    until = None if seconds is None else time.monotonic() + seconds
+    head = _exactly(connection, _LENGTH.size, until)
     if not head:
         return None
     (length,) = _LENGTH.unpack(head)
     if length > LARGEST:
         raise FlowauditError(f"A message of {length} bytes is too large; {LARGEST} are taken.")
-    content = _exactly(connection, length)
+    content = _exactly(connection, length, until)
     if len(content) < length:
         raise FlowauditError("The other side has ended in the middle of a message.")
     return canonical.decode(content)
 
 
-def _exactly(connection: socket.socket, length: int) -> bytes:
+def _exactly(connection: socket.socket, length: int, until: float | None) -> bytes:
     """So many bytes; none when there are no more."""
     parts = bytearray()
     while len(parts) < length:
         try:
+            if until is not None:
+                connection.settimeout(max(until - time.monotonic(), 0.001))
             part = connection.recv(min(length - len(parts), 1 << 20))
         except TimeoutError as error:
             raise FlowauditError("The other side does not answer.") from error

@@ -9,6 +9,7 @@ flowaudit-custody adopt INVENTORY     take policy and signers of an inventory as
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import datetime
 import json
@@ -19,6 +20,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import typing as t
 from collections.abc import Sequence
 
@@ -30,6 +32,7 @@ CONFIGURATION = pathlib.Path("/etc/flowaudit/custody.yml")
 SOCKET = pathlib.Path("/run/flowaudit/custody.sock")
 _FIRST = 3  # the first descriptor that systemd hands over, sd_listen_fds(3)
 _CONNECTIONS = 128
+_OF_ONE = 32  # of one account
 _PATIENCE = 30.0  # seconds for a message that has begun
 
 
@@ -40,7 +43,8 @@ class Service:
         self._desk = desk
         self._listener = listener
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC)
-        self._places = threading.BoundedSemaphore(_CONNECTIONS)
+        self._places: collections.Counter[int] = collections.Counter()  # by account
+        self._counting = threading.Lock()
         self._threads: set[threading.Thread] = set()
 
     def stop(self) -> None:
@@ -51,42 +55,58 @@ class Service:
     def serve(self) -> None:
         """Accept connections until ``stop``."""
         while self._readable(self._listener):
-            connection, _address = self._listener.accept()
-            if not self._places.acquire(blocking=False):
+            try:
+                connection, _address = self._listener.accept()
+            except OSError as error:
+                _say(f"A connection could not be taken: {error.strerror}", sys.stderr)
+                time.sleep(0.1)
+                continue
+            peer = protocol.Peer.of(connection)
+            if not self._takes(peer.uid):
                 with connection, contextlib.suppress(FlowauditError):
+                    connection.settimeout(1.0)
                     protocol.send(connection, _error("The custody service has no place for one more run; try again."))
                 continue
-            thread = threading.Thread(target=self._attend, args=(connection,), daemon=True)
+            thread = threading.Thread(target=self._attend, args=(connection, peer), daemon=True)
             self._threads.add(thread)
             thread.start()
         for thread in list(self._threads):
             thread.join(_PATIENCE)
 
-    def _readable(self, source: socket.socket) -> bool:
-        """Wait for something to read; false when it is time to stop."""
-        ready, _write, _error = select.select([source.fileno(), self._wake], [], [])
-        return self._wake not in ready
+    def _takes(self, uid: int) -> bool:
+        """Whether there is a place for one more connection of an account; root always has one."""
+        with self._counting:
+            if uid != 0 and (self._places[uid] >= _OF_ONE or self._places.total() >= _CONNECTIONS):
+                return False
+            self._places[uid] += 1
+        return True
 
-    def _attend(self, connection: socket.socket) -> None:
+    def _readable(self, source: socket.socket, seconds: float | None = None) -> bool:
+        """Wait for something to read; false when it is time to stop, or when nothing came for so many seconds."""
+        ready, _write, _error = select.select([source.fileno(), self._wake], [], [], seconds)
+        return bool(ready) and self._wake not in ready
+
+    def _attend(self, connection: socket.socket, peer: protocol.Peer) -> None:
         try:
             with connection, self._desk.log() as log:
-                # Waiting for the next message takes as long as a task; reading one does not.
-                connection.settimeout(_PATIENCE)
-                session = Session(self._desk, protocol.Peer.of(connection), log)
+                session = Session(self._desk, peer, log)
                 try:
-                    while self._readable(connection) and self._exchange(connection, session):
-                        pass
+                    # Waiting for the next message of a run takes as long as a task.
+                    while self._readable(connection, _PATIENCE if session.idle else None):
+                        if not self._exchange(connection, session):
+                            break
                 finally:
                     session.lost()
         except FlowauditError as error:
             _say(f"A connection ended: {error}", sys.stderr)
         finally:
-            self._places.release()
+            with self._counting:
+                self._places[peer.uid] -= 1
             self._threads.discard(threading.current_thread())
 
     def _exchange(self, connection: socket.socket, session: Session) -> bool:
         """Answer a message; false when there are no more."""
-        message = protocol.receive(connection)
+        message = protocol.receive(connection, _PATIENCE)
         if message is None:
             return False
         try:
@@ -98,7 +118,11 @@ class Service:
         except Exception as error:  # a fault of ours ends one run, not the service
             _say(f"A fault: {type(error).__name__}: {error}", sys.stderr)
             answer = _error(f"The custody service failed ({type(error).__name__}); its journal has more.")
-        protocol.send(connection, answer)
+        connection.settimeout(_PATIENCE)
+        try:
+            protocol.send(connection, answer)
+        except FlowauditError as error:
+            protocol.send(connection, _error(str(error)))
         return True
 
 

@@ -11,6 +11,9 @@ from __future__ import annotations
 import base64
 import dataclasses
 import datetime
+import grp
+import os
+import pwd
 import re
 import threading
 import typing as t
@@ -22,6 +25,7 @@ from ..change.authorization import Authorization
 from ..change.policy import Refusal
 from ..errors import FlowauditError
 from ..trail import entry, provenance
+from ..trail.commitment import Opening
 from ..trail.entry import Draft
 from ..trail.home import Home
 from ..trail.run import aborted, unended
@@ -31,7 +35,10 @@ from .protocol import Message, Peer, Refused
 from .settings import Inventory, Settings
 
 _RUN = re.compile(r"[0-9a-f-]{36}")
-_AHEAD = datetime.timedelta(minutes=1)
+# Less than what the clock may lag behind the trail (change.policy), or an entry could keep everybody out.
+_AHEAD = datetime.timedelta(seconds=1)
+_TS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
+_TEXTS = ("task", "host", "name", "src", "fqcn", "play")
 # What a run says of itself. All else is said by those who may: by signatures, or by this service.
 _OF_A_RUN = frozenset(
     {
@@ -50,10 +57,12 @@ class Desk:
         self.settings = settings
         self.home = Home(settings.trail)
         self.now = now or (lambda: datetime.datetime.now(datetime.UTC))
-        self.judging = threading.Lock()  # what is let begin counts for who asks next
+        # What is let begin counts for who asks next; one inventory's repository holds up no other's.
+        self.judging = {name: threading.Lock() for name in settings.inventories}
         self._alive: set[str] = set()
         with self.log() as log:
             log.demand_key()
+            self.home.custody.touch(mode=0o600)
             # Their connections ended with the service before this one.
             for run in unended(log):
                 log.append([aborted(log, run)])
@@ -114,7 +123,6 @@ class Session:
         self._desk = desk
         self._peer = peer
         self._log = log
-        self._actor = provenance.actor_of(peer.uid, peer.login_uid)
         self._run: _Run | None = None
         self._certificate = ""
 
@@ -140,6 +148,11 @@ class Session:
             raise FlowauditError("The custody service is of another version than this collection.")
         return answer(message)
 
+    @property
+    def idle(self) -> bool:
+        """Whether no run has begun: a connection that is silent then holds a place for nothing."""
+        return self._run is None
+
     def lost(self) -> None:
         """The connection is gone: a run that did not say its end has been killed."""
         run, self._run = self._run, None
@@ -156,10 +169,11 @@ class Session:
     def _authorize(self, message: Message) -> Message:
         if self._run is not None:
             raise FlowauditError("A connection is one run, and this one has begun.")
+        self._demand_member()
         inventory = self._desk.inventory(message.get("inventory"))
         command = request.read(message.get("command"))
         run = entry.new_id()
-        with self._desk.judging:
+        with self._desk.judging[inventory.name]:
             now = self._desk.now()
             try:
                 granted = self._judged(inventory, command, now)
@@ -167,12 +181,12 @@ class Session:
                 self._record_denial(inventory.name, command, denied.refusals)
                 raise Refused(str(denied), [(item.code, item.message, item.mend) for item in denied.refusals]) from None
             # All that can fail before it is recorded; handed over when the run's beginning is.
-            self._certificate = self._certified(inventory, granted, command, message, run, now)
+            made = self._certified(inventory, granted, command, message, run, now)
             draft = {**granted.fields, "type": entry.RUN_AUTHORIZED, "ts": entry.timestamp(), "run": run}
             if granted.change_id:
                 draft["chg"] = granted.change_id
             self._log.append([draft], granted.openings)
-            self._run = _Run(run, granted.change_id)
+            self._run, self._certificate = _Run(run, granted.change_id), made
             self._desk.begun(run)
         return {
             "run": run,
@@ -185,17 +199,22 @@ class Session:
 
     def _judged(self, inventory: Inventory, command: gates.Command, now: datetime.datetime) -> Authorization:
         gate = self._gate(inventory)
-        if inventory.protected:
-            if not gate.protected:
-                message = f"The inventory {inventory.name} is protected, whatever its file says."
-                raise gates.Denied([Refusal("unprotected", message, "Take the change of its gate.yml back.")])
-            if trust.accepted(self._log, inventory.name) is None:
-                message = f"Nobody has said yet whom to believe about {inventory.name}."
-                mend = f"root does: flowaudit-custody adopt {inventory.name}"
-                raise gates.Denied([Refusal("policy", message, mend)])
+        if gate.protected != inventory.protected:
+            is_not = "" if inventory.protected else "not "
+            message = f"The inventory {inventory.name} is {is_not}protected, whatever its file says."
+            raise gates.Denied([Refusal("unprotected", message, "Take the change of its gate.yml back.")])
+        if inventory.protected and trust.accepted(self._log, inventory.name) is None:
+            message = f"Nobody has said yet whom to believe about {inventory.name}."
+            mend = f"root does: flowaudit-custody adopt {inventory.name}"
+            raise gates.Denied([Refusal("policy", message, mend)])
         # Git is not asked: it would run, as this user, whatever the repository's configuration names as a filter. What
         # lies there is bound by its digest, committed or not.
-        return gates.judge(gate, command, self._log, now, alive=self._desk.is_alive, dirty=False)
+        granted = gates.judge(gate, command, self._log, now, alive=self._desk.is_alive, dirty=False)
+        if command.check and granted.fields.get("kind") == model.Kind.EMERGENCY:
+            # Its certificate would be one like any other, and no review would fall due.
+            message = f"{granted.change_id} is an emergency change, which is not tried first."
+            raise gates.Denied([Refusal("check", message, "Run it without --check.")])
+        return granted
 
     def _gate(self, inventory: Inventory) -> gates.Gate:
         gate = gate_file.load(inventory.gate)
@@ -230,30 +249,38 @@ class Session:
 
     def _append(self, message: Message) -> Message:
         drafts, openings = protocol.read_entries(message)
+        if not drafts:
+            raise FlowauditError("There is nothing to record.")
         run = self._run or self._new_run(drafts)
         begins = not run.started
         taken = [self._checked(run, draft, begins and number == 0) for number, draft in enumerate(drafts)]
         # The actor's, which the client makes as it does without this service, is not believed.
         openings = [opening for opening in openings if opening.kind == "diff"]
-        places = self._log.append(taken, [*openings, self._actor] if begins else openings)
+        if begins:
+            self._demand_member()
+            # Who it is says the kernel. An opening is kept once, so each entry has its own.
+            actor = self._actor()
+            taken[0] |= {"actor": actor.commitment, "node": provenance.node()}
+            openings.append(actor)
+        places = self._log.append(taken, openings)
         # Not before: what could not be recorded may be sent again.
         self._run, run.started = run, True
         run.ended = any(draft["type"] in _ENDS for draft in taken)
         self._desk.begun(run.id)
         answer: Message = {"first": places.start, "count": len(places)}
-        if begins and self._certificate:
+        if begins and self._certificate and not run.ended:
             answer["certificate"], self._certificate = self._certificate, ""
         return answer
 
     def _new_run(self, drafts: Sequence[Draft]) -> _Run:
         """A run that nobody had to let begin."""
-        run = drafts[0].get("run") if drafts else None
+        run = drafts[0].get("run")
         if not isinstance(run, str) or not _RUN.fullmatch(run):
             raise FlowauditError("A run has an id.")
         if self._log.ask("SELECT 1 FROM entries INDEXED BY entries_run WHERE run = ? LIMIT 1", (run,)):
             raise FlowauditError(f"There was a run {run} already.")
-        change_id = drafts[0].get("chg", "")
-        return _Run(run, change_id if isinstance(change_id, str) else "")
+        # For a change is what was let begin for it.
+        return _Run(run)
 
     def _checked(self, run: _Run, draft: Draft, first: bool) -> Draft:
         kind = draft.get("type")
@@ -263,14 +290,26 @@ class Session:
             raise FlowauditError("A run begins once.")
         if kind not in _OF_A_RUN or draft.get("run") != run.id:
             raise FlowauditError("A run says what it does, and nothing else.")
-        if window.parse_moment("ts", draft.get("ts")) > self._desk.now() + _AHEAD:
+        told = draft.get("ts")
+        if not isinstance(told, str) or not _TS.fullmatch(told):
+            raise FlowauditError("An entry has its moment (ts), written as entries have it.")
+        if window.parse_moment("ts", told) > self._desk.now() + _AHEAD:
             raise FlowauditError("What is recorded has happened, and is not to come.")
+        if not all(isinstance(draft.get(name, ""), str) for name in _TEXTS):
+            raise FlowauditError(f"An entry's {', '.join(_TEXTS)} are texts.")
         kept = {key: value for key, value in draft.items() if key not in ("v", "seq", "prev", "chg", "actor")}
         if run.change_id:
             kept["chg"] = run.change_id
-        if first:
-            kept |= {"actor": self._actor.commitment, "node": provenance.node()}
         return kept
+
+    def _actor(self) -> Opening:
+        return provenance.actor_of(self._peer.uid, self._peer.login_uid)
+
+    def _demand_member(self) -> None:
+        """A process keeps the groups that it began with; who was taken out of the group has no runs any more."""
+        group, uid = self._desk.settings.group, self._peer.uid
+        if group and uid != 0 and not _is_member(uid, group):
+            raise Refused(f"{provenance.account(uid)} is not in the group {group} any more.")
 
     def _checkpoint(self, _message: Message) -> Message:
         return {"note": self._log.add_checkpoint(), "size": self._log.size()}
@@ -283,6 +322,7 @@ class Session:
         return {}
 
     def _record_denial(self, inventory: str, command: gates.Command, refusals: Sequence[Refusal]) -> None:
+        actor = self._actor()
         draft: Draft = {
             "type": entry.RUN_DENIED,
             "ts": entry.timestamp(),
@@ -291,21 +331,26 @@ class Session:
             "playbooks": list(command.playbooks),
             "reasons": sorted({refusal.code for refusal in refusals}),
             "node": provenance.node(),
-            "actor": self._actor.commitment,
+            "actor": actor.commitment,
         }
         if model.ID.fullmatch(command.change_id):
             draft["chg"] = command.change_id
-        self._log.append([draft], [self._actor])
+        self._log.append([draft], [actor])
 
     # ── What is known of a change ────────────────────────────────────────────────────────────────────────────────────
 
     def _stand(self, message: Message) -> Message:
         """What the trail has of a change; what its files say of a revocation or a review is remembered from now on."""
-        gate = self._gate(self._desk.inventory(message.get("inventory")))
+        inventory = self._desk.inventory(message.get("inventory"))
+        gate = self._gate(inventory)
         change_id = message.get("change_id")
         if not isinstance(change_id, str):
             raise FlowauditError("Say which change.")
-        standing = gates.stand(gate, change_id, self._log)
+        # Whoever may sign is said by the terms that are believed, not by those that lie there.
+        if not gate.protected or trust.accepted(self._log, inventory.name) is None:
+            raise FlowauditError(f"Nobody has said yet whom to believe about {inventory.name}.")
+        trust.accept(self._log, gate.terms, gate.repository.policy_approvals(gate.terms.digest))
+        standing = gates.stand(gate, change_id, self._log, remember=message.get("remember") is not False)
         return {"state": str(standing.state), "entries": history.entries(self._log, change_id)}
 
     def _prove(self, message: Message) -> Message:
@@ -324,11 +369,13 @@ class Session:
         inventory = self._desk.inventory(message.get("inventory"))
         gate = self._gate(inventory)
         known = trust.accepted(self._log, inventory.name)
-        wanted = message.get("digest") or gate.terms.digest
-        if wanted != gate.terms.digest and known is None:
+        # Those that count: what was adopted once is changed by signatures alone.
+        counting = gate.terms.digest if known is None else known.digest
+        wanted = message.get("digest") or counting
+        if wanted != counting:
             raise Refused(
                 f"Policy and signers of {inventory.name} are not those that somebody has looked at: their digest is"
-                f" sha256:{gate.terms.digest}, not sha256:{wanted}."
+                f" sha256:{counting}, not sha256:{wanted}."
             )
         if known is None:
             trust.accept(self._log, gate.terms, {})
@@ -337,7 +384,7 @@ class Session:
                 f"The policy or the signers of {inventory.name} differ from those that were adopted; those before have"
                 " to sign them (flowaudit.ops.change_policy)."
             )
-        return {"digest": gate.terms.digest, "changed": known is None}
+        return {"digest": counting, "changed": known is None}
 
     def _status(self, _message: Message) -> Message:
         """What hosts have to trust, and whom this control node believes."""
@@ -354,6 +401,14 @@ class Session:
             except FlowauditError as error:
                 told[name]["problem"] = str(error)
         return {"origin": self._log.origin, "size": self._log.size(), "inventories": told}
+
+
+def _is_member(uid: int, group: str) -> bool:
+    try:
+        account = pwd.getpwuid(uid)
+        return grp.getgrnam(group).gr_gid in os.getgrouplist(account.pw_name, account.pw_gid)
+    except KeyError:
+        return False
 
 
 def _hosts(named: t.Any, command: gates.Command) -> list[str]:

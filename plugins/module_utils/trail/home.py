@@ -51,6 +51,11 @@ class Home:
         return self.path / "runs"
 
     @property
+    def custody(self) -> pathlib.Path:
+        """Is there when a service of its own keeps this trail for others."""
+        return self.path / "custody"
+
+    @property
     def timestamps(self) -> pathlib.Path:
         """The directory of the time stamps of checkpoints, if there is an authority that gives some."""
         return self.path / "timestamps"

@@ -9,7 +9,7 @@ import os
 import pathlib
 import re
 import typing as t
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..errors import FlowauditError
 from . import canonical, entry
@@ -111,7 +111,10 @@ def close_dead_runs(log: SqliteLog, own: str = "") -> list[str]:
     ``own`` is the run of this process, which is left alone (and whose lock must not be touched: closing a file lets go
     of all POSIX locks on it).
     """
-    closed = []
+    closed: list[str] = []
+    if log.home.custody.exists():
+        # Its runs live by their connections, of which only the service knows.
+        return closed
     for run in open_runs(log):
         # An id is the name of a file here; one that somebody else has written may be anything.
         if run == own or not _ID.fullmatch(run):
@@ -147,18 +150,25 @@ def aborted(log: SqliteLog, run: str) -> entry.Draft:
     started: dict[str, Fields] = {}
     flying: dict[tuple[str, str], None] = {}
     waiting = ""  # the task that began last and of which nothing else is known
-    for seq, line in log.ask("SELECT seq, line FROM entries WHERE run = ? AND line IS NOT NULL ORDER BY seq", (run,)):
+    for seq, line in _lines(log, run):
         value = canonical.decode(line.encode())
         last, chg, ts = seq, value.get("chg", chg), value["ts"]
+        # Whatever it is: a run that was recorded is closed, also when what it said makes no sense.
+        task, host, hosts = (value.get(name) for name in ("task", "host", "hosts"))
+        if not isinstance(task, str):
+            continue
         if value["type"] == entry.TASK_START:
-            started[value["task"]] = value
-            waiting = value["task"]
+            started[task] = value
+            waiting = task
         elif value["type"] == entry.TASK_DISPATCHED:
-            flying |= {(host, value["task"]): None for host in value["hosts"]}
-            waiting = "" if value["task"] == waiting else waiting
+            flying |= {
+                (name, task): None for name in (hosts if isinstance(hosts, list) else ()) if isinstance(name, str)
+            }
+            waiting = "" if task == waiting else waiting
         elif value["type"] == entry.TASK_RESULT:
-            flying.pop((value["host"], value["task"]), None)
-            waiting = "" if value["task"] == waiting else waiting
+            if isinstance(host, str):
+                flying.pop((host, task), None)
+            waiting = "" if task == waiting else waiting
     if waiting and started[waiting].get("fqcn") not in _NO_HOST:
         # Killed before it was written which hosts had begun.
         flying[("?", waiting)] = None
@@ -172,6 +182,15 @@ def aborted(log: SqliteLog, run: str) -> entry.Draft:
         "tasks_in_flight": in_flight(flying, started),
     }
     return {**draft, "chg": chg} if chg else draft
+
+
+def _lines(log: SqliteLog, run: str) -> Iterator[tuple[int, str]]:
+    """The entries of a run, in order; memory does not grow with their number."""
+    question = "SELECT seq, line FROM entries WHERE run = ? AND line IS NOT NULL AND seq > ? ORDER BY seq LIMIT 1000"
+    rows = log.ask(question, (run, -1))
+    while rows:
+        yield from ((int(seq), str(line)) for seq, line in rows)
+        rows = log.ask(question, (run, rows[-1][0]))
 
 
 def in_flight(flying: t.Iterable[tuple[str, str]], started: t.Mapping[str, Fields]) -> list[Fields]:

@@ -179,8 +179,10 @@ def test_runs_that_are_under_way():
         [began("a", "play.yml"), ended("a"), began("b", "play.yml", hosts=["h1"]), began("c", "play.yml", check=True)],
         CHANGE,
     )
-    assert known.under_way("play.yml", ["h1", "h2"]) == ["b"]
-    assert known.under_way("play.yml", ["h2"]) == known.under_way("more.yml", ["h1"]) == []
+    # One in check mode, too: it is on the hosts like any other.
+    assert known.under_way("play.yml", ["h1", "h2"]) == ["b", "c"]
+    assert known.under_way("play.yml", ["h2"]) == ["c"]
+    assert known.under_way("more.yml", ["h1"]) == []
 
 
 def test_emergencies_that_nobody_has_reviewed(log):

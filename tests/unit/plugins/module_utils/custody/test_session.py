@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import os
@@ -18,7 +19,8 @@ from ansible_collections.flowaudit.ops.plugins.module_utils.custody import clien
 from ansible_collections.flowaudit.ops.plugins.module_utils.custody.session import Desk, Session
 from ansible_collections.flowaudit.ops.plugins.module_utils.custody.settings import Settings
 from ansible_collections.flowaudit.ops.plugins.module_utils.errors import FlowauditError
-from ansible_collections.flowaudit.ops.plugins.module_utils.trail import entry
+from ansible_collections.flowaudit.ops.plugins.module_utils.trail import canonical, entry
+from ansible_collections.flowaudit.ops.plugins.module_utils.trail.commitment import commit
 
 RUN = "01900000-0000-7000-8000-000000000001"
 HOUR = datetime.timedelta(hours=1)
@@ -114,9 +116,87 @@ def test_an_id_is_used_once(desk: Desk, session: Session) -> None:
     assert desk.is_alive(RUN)
 
 
-def test_a_change_that_is_claimed_is_the_same_all_the_time(desk: Desk, session: Session) -> None:
+def test_a_change_is_not_claimed(desk: Desk, session: Session) -> None:
+    """A run is of a change when it was let begin for it, and of none when nobody asked."""
     append(session, {"type": "run.start", "chg": "CHG-2026-0001"}, {"type": "event", "chg": "CHG-2026-0002"})
-    assert told(desk, "event")[0]["chg"] == "CHG-2026-0001"
+    assert "chg" not in told(desk, "event")[0] and "chg" not in told(desk, "run.start")[0]
+
+
+def test_a_run_that_says_nonsense_is_closed_like_any_other(desk: Desk, session: Session) -> None:
+    append(session, {"type": "run.start"}, {"type": "task.start"}, {"type": "task.start", "task": "t"})
+    append(session, {"type": "task.dispatched", "task": "t", "hosts": 5}, {"type": "task.dispatched", "hosts": [[]]})
+    append(
+        session, {"type": "task.dispatched", "task": "t", "hosts": ["h1", 7, {}]}, {"type": "task.result", "task": "t"}
+    )
+    Desk(desk.settings)
+    (aborted,) = told(desk, "run.aborted")
+    assert [task["host"] for task in aborted["tasks_in_flight"]] == ["h1"]
+
+
+def test_what_could_not_be_recorded_is_sent_again(
+    desk: Desk, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: t.Any) -> t.NoReturn:
+        raise FlowauditError("The disk is full.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(session._log, "append", full)
+        with pytest.raises(FlowauditError, match="full"):
+            append(session, {"type": "run.start"})
+    assert not desk.is_alive(RUN)
+    assert append(session, {"type": "run.start"})["first"] == 1
+    with pytest.raises(FlowauditError, match="nothing to record"):
+        append(session)
+
+
+def test_every_denial_is_recorded(desk: Desk, session: Session) -> None:
+    for _number in range(2):
+        session.answer({"do": "deny", "inventory": "x", "command": request.write(Command("ansible", (), HOUR))})
+    append(session, {"type": "run.start"})
+    session.answer({"do": "deny", "inventory": "x", "command": request.write(Command("ansible", (), HOUR))})
+    assert len(told(desk, "run.denied")) == 3
+
+
+def test_who_was_taken_out_of_the_group_has_no_runs(desk: Desk) -> None:
+    desk.settings = dataclasses.replace(desk.settings, group="nobody-is-in-it")
+    with desk.log() as log:
+        session = Session(desk, protocol.Peer(1, 4711, None), log)
+        with pytest.raises(protocol.Refused, match="4711 is not in the group nobody-is-in-it any more"):
+            append(session, {"type": "run.start"})
+        with pytest.raises(protocol.Refused, match="any more"):
+            session.answer({"do": "authorize", "inventory": "production"})
+        assert append(Session(desk, protocol.Peer(1, 0, None), log), {"type": "run.start"})["count"] == 1
+
+
+def test_large_batches_are_sent_in_parts(desk: Desk, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "LARGEST", 4000)
+    sizes = []
+
+    class Custody:
+        credential = None
+        closed = False
+
+        def ask(self, message: protocol.Message) -> protocol.Message:
+            sizes.append(len(canonical.encode(message)))
+            return session.answer(message)
+
+        def close(self) -> None:
+            self.closed = True
+
+    opening = commit("diff", b"x" * 500)
+    custody = Custody()
+    sink = client.CustodyLog(t.cast(t.Any, custody))
+    begin = {"ts": entry.timestamp(), "run": RUN}
+    drafts = [{**begin, "type": "run.start"}, *({**begin, "type": "event", "text": "y" * 300} for _number in range(30))]
+    drafts[20]["blobs"] = {"diff": [opening.commitment, 500]}
+    assert sink.append(drafts, [opening]) == range(1, 32)
+    assert len(sizes) > 3 and max(sizes) < 4000
+    with desk.log() as log:
+        assert log.openings([opening.commitment]) == {opening.commitment: opening}
+    # Half of it recorded, and then no more: nothing is sent again.
+    with pytest.raises(FlowauditError, match="nothing else"):
+        sink.append([*drafts[1:20], {**begin, "type": "anchor"}])
+    assert custody.closed
 
 
 def test_a_denial_is_recorded_with_its_reasons(desk: Desk, session: Session) -> None:
