@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 
 import pytest
@@ -91,6 +92,23 @@ def test_what_makes_no_sense_is_refused(project, more, message):
 def test_what_is_no_mapping_is_refused(project, text, message):
     project.gate_path.write_text(text)
     with pytest.raises(FlowauditError, match=message):
+        project.gate()
+
+
+def test_aliases_are_read_unless_they_make_a_file_endless(project):
+    text = project.gate_path.read_text()
+    project.gate_path.write_text(f"{text}sources: &none []\nstaging_keys: *none\n")
+    project.gate()
+    levels = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9))
+    project.gate_path.write_text(f"{text}a0: &a0 [x, {{y: z}}]\n{levels}\n")
+    with pytest.raises(FlowauditError, match="says more by its aliases than can be read"):
+        project.gate()
+
+
+def test_what_is_no_file_is_not_waited_for(project):
+    project.gate_path.unlink()
+    os.mkfifo(project.gate_path)
+    with pytest.raises(FlowauditError, match="is no file"):
         project.gate()
 
 
