@@ -88,6 +88,7 @@ def test_operators_get_what_they_were_given_until_their_day(
         assert run.returncode == 0, run.stdout[-2000:]
 
 
+@pytest.mark.campaign
 def test_certificates_of_the_custody_open_their_host_and_keys_nothing(
     playbook: Playbook, nuc: t.Any, ports: dict[str, int], tmp_path: pathlib.Path
 ) -> None:
