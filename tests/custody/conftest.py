@@ -26,7 +26,7 @@ import yaml
 from ansible_collections.flowaudit.ops.plugins.module_utils.custody import certificate, client
 from ansible_collections.flowaudit.ops.plugins.module_utils.trail import home, run, sqlite, verify
 
-from ..gate.conftest import BIN, PEOPLE, TOUCH, Site, Target, environment, make_keys, ssh_servers
+from ..gate.conftest import BIN, CHECKOUT, PEOPLE, TOUCH, Site, Target, environment, make_keys, ssh_servers
 
 # Accounts that every Debian has and nobody uses: tests leave none behind.
 CUSTODIAN, OPERATOR, OTHER = "backup", "games", "news"
@@ -42,6 +42,19 @@ def _python() -> tuple[str, str]:
 
 
 PYTHON, PYTHONPATH = _python()
+
+
+def _closed() -> str:
+    """Why another account could not run this checkout; empty when it can."""
+    if os.geteuid() != 0:
+        return "Only root runs things as other accounts."
+    if not os.access(PYTHON, os.X_OK):
+        return f"{sys.executable} is for its owner alone, and there is no {PYTHON}."
+    site = pathlib.Path(sysconfig.get_path("purelib"))
+    closed = [place for place in (site, *site.parents, CHECKOUT, *CHECKOUT.parents) if not place.stat().st_mode & 0o001]
+    return f"{closed[0]} is closed to other accounts." if closed else ""
+
+
 SERVE = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
@@ -249,6 +262,8 @@ def as_user(name: str) -> dict[str, t.Any]:
 @pytest.fixture
 def place() -> t.Iterator[pathlib.Path]:
     """A directory that others may go through; pytest's own are for one user."""
+    if why := _closed():
+        pytest.skip(why)
     made = pathlib.Path(tempfile.mkdtemp(prefix="flowaudit-custody-"))
     made.chmod(0o755)
     yield made
