@@ -247,11 +247,10 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
     home = Home(module.params["directory"])
     log = None
     custody = Custody(module.params["custody"]) if module.params["custody"] else None
-    if custody is not None:
-        pass  # the trail is another user's
-    elif not module.check_mode:
+    # In custody the trail is another user's.
+    if custody is None and not module.check_mode:
         log = SqliteLog.open_or_create(home, provenance.collection_version())
-    elif home.database.exists():
+    elif custody is None and home.database.exists():
         log = SqliteLog(home, read_only=True)
     try:
         result, step = _step(module, gate, path, log, custody)

@@ -154,6 +154,7 @@ class Node(Site):
 
     custodian: Custodian = dataclasses.field(kw_only=True)
     account: str = OPERATOR
+    started: list[subprocess.Popen[str]] = dataclasses.field(default_factory=list)
 
     def run(
         self, *words: str, tool: str = "ansible-playbook", inventory: str = "inventories/production", **more: t.Any
@@ -166,7 +167,7 @@ class Node(Site):
         self, *words: str, tool: str = "ansible-playbook", inventory: str = "inventories/production", **more: t.Any
     ) -> subprocess.Popen[str]:
         command = [PYTHON, str(BIN / tool), *(["-i", inventory] if inventory else []), *words]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command,
             env=self.environment | more.pop("env", {}),
             cwd=more.pop("cwd", self.top),
@@ -177,6 +178,8 @@ class Node(Site):
             **as_user(more.pop("account", self.account)),
             **more,
         )
+        self.started.append(process)
+        return process
 
     def python(self, source: str, *words: str, account: str = OPERATOR) -> subprocess.CompletedProcess[str]:
         """What somebody does by hand."""
@@ -317,7 +320,7 @@ def hosts(place: pathlib.Path, custodian: Custodian, keys: pathlib.Path) -> t.It
 
 
 @pytest.fixture
-def node(place: pathlib.Path, custodian: Custodian, hosts: list[Target], keys: pathlib.Path) -> Node:
+def node(place: pathlib.Path, custodian: Custodian, hosts: list[Target], keys: pathlib.Path) -> t.Iterator[Node]:
     """A control node whose production inventory root has adopted."""
     own = environment(place / "home") | {"PYTHONPATH": PYTHONPATH, "GIT_CONFIG_GLOBAL": str(place / "gitconfig")}
     for name in ("SSH_AUTH_SOCK", "TMPDIR"):
@@ -350,4 +353,9 @@ def node(place: pathlib.Path, custodian: Custodian, hosts: list[Target], keys: p
     made.commit("Begin")
     with custodian.connected() as custody:
         custody.ask({"do": "adopt", "inventory": "production"})
-    return made
+    yield made
+    # What a test that failed has left running.
+    for process in made.started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
