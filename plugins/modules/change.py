@@ -41,9 +41,11 @@ options:
       - What is to be said of the change.
       - V(policy_signed) is about no change; it signs the inventory's policy and allowed signers as they are now, so
         other control nodes accept them.
+      - V(break_glass_reviewed) is about no change either; it signs what was found about all uses of a sealed credential
+        that nobody has reviewed yet, or joins who has signed it before.
     type: str
     required: true
-    choices: [requested, approved, revoked, reviewed, policy_signed]
+    choices: [requested, approved, revoked, reviewed, policy_signed, break_glass_reviewed]
   id:
     description:
       - The change, such as V(CHG-2026-0042). With O(state=requested) the next that is free when not given.
@@ -61,7 +63,7 @@ options:
     default: ~/.ssh/id_ed25519
   reason:
     description:
-      - Why it is revoked, or what the review found.
+      - Why it is revoked, or what the review found. Who joins a review of a sealed credential has nothing to add.
     type: str
     default: ""
   request:
@@ -164,6 +166,15 @@ change:
   description: The document of the change, as it is signed.
   type: dict
   returned: when it is about a change
+uses:
+  description: The uses of a sealed credential that wait for a review (C(id), C(seal), C(host), C(at)).
+  type: list
+  elements: dict
+  returned: with O(state=break_glass_reviewed)
+findings:
+  description: What is signed about them; empty when there is none to review.
+  type: str
+  returned: with O(state=break_glass_reviewed)
 commands:
   description: What an approver types who does not use Ansible for it.
   type: list
@@ -171,6 +182,7 @@ commands:
   returned: with O(state=requested)
 """
 
+import dataclasses
 import datetime
 import json
 import os
@@ -180,7 +192,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.change import gate_file, lifecycle, repository, signature
+from ..module_utils.change import break_glass, gate_file, lifecycle, repository, signature
 from ..module_utils.change.gate import Gate, stand
 from ..module_utils.custody.client import Custody
 from ..module_utils.errors import FlowauditError
@@ -209,6 +221,10 @@ def _step(
     person = lifecycle.Person(lifecycle.whoami(gate, params["person"]), params["key"])
     if params["state"] == "policy_signed":
         return {"id": ""}, lifecycle.sign_terms(gate, person)
+    if params["state"] == "break_glass_reviewed":
+        uses = _uses(gate, log, custody)
+        findings, step = lifecycle.review_break_glass(gate, uses, person, params["reason"], now)
+        return {"id": "", "uses": [dataclasses.asdict(use) for use in uses], "findings": findings}, step
     if params["state"] == "requested":
         wanted = dict(params["request"]) | ({"id": params["id"]} if params["id"] else {})
         proof = b""
@@ -234,6 +250,24 @@ def _step(
     return result, lifecycle.review(gate, standing, person, params["reason"], now)
 
 
+def _uses(gate: Gate, log: SqliteLog | None, custody: Custody | None) -> list[break_glass.Use]:
+    """The uses of a sealed credential that wait for a review."""
+    if custody is not None:
+        return [break_glass.Use(**use) for use in custody.uses_of(gate.name)]
+    return [] if log is None else break_glass.unreviewed(log, gate.name)
+
+
+def _remember(gate: Gate, log: SqliteLog | None, custody: Custody | None, change_id: str, state: str) -> None:
+    """What was said counts from now on, whatever becomes of the files."""
+    if state == "break_glass_reviewed":
+        if custody is not None:
+            custody.uses_of(gate.name)
+        elif log is not None:
+            break_glass.remember(log, gate.repository, gate.terms)
+    elif custody is not None and change_id:
+        custody.entries_of(gate.name, change_id, remember=True)
+
+
 def run(module: AnsibleModule) -> dict[str, t.Any]:
     """Take the step."""
     if not module.params["id"] and module.params["state"] in ("approved", "revoked", "reviewed"):
@@ -256,8 +290,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         result, step = _step(module, gate, path, log, custody)
         if step.needed and not module.check_mode:
             step.take(log)
-            if custody is not None and step.change_id:
-                custody.entries_of(gate.name, step.change_id, remember=True)
+            _remember(gate, log, custody, step.change_id, module.params["state"])
     finally:
         if custody is not None:
             custody.close()
@@ -301,7 +334,7 @@ def main() -> None:
             "state": {
                 "type": "str",
                 "required": True,
-                "choices": ["requested", "approved", "revoked", "reviewed", "policy_signed"],
+                "choices": ["requested", "approved", "revoked", "reviewed", "policy_signed", "break_glass_reviewed"],
             },
             "id": {"type": "str", "default": ""},
             "person": {"type": "str", "default": ""},

@@ -154,6 +154,11 @@ REFUSED: list[tuple[dict[str, t.Any], str]] = [
         'control_node_inventories has "a", which is not a name',
     ),
     ({"control_node_inventories": {"a": {"gate": "/none/gate.yml"}}}, "/none/gate.yml is not there on control;"),
+    (
+        {"control_node_inventories": {"a": {"gate": "/a/gate.yml", "hosts": {"h1": {"key": "x"}}}}},
+        'The hosts of control_node_inventories have "h1", which is not a name with key',
+    ),
+    ({"control_node_alarm_url": "chat"}, "control_node_alarm_url is no URL;"),
     ({"control_node_operators": ["root"]}, 'control_node_operators has "root", which is no person\'s account'),
     ({"control_node_operators": ["ghost"]}, 'control_node_operators has "ghost", which is no person\'s account'),
     (

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..errors import FlowauditError
 from ..trail import canonical, commitment, entry, note, provenance, query
 from ..trail.sqlite import SELDOM, SqliteLog
-from . import history, model, policy, signature, staging, tree, trust, window
+from . import break_glass, history, model, policy, signature, staging, tree, trust, window
 from .authorization import Authorization
 from .model import Change, Code, Kind, State
 from .policy import Approval, Question, Refusal
@@ -270,10 +270,16 @@ def _question(
         staging=shown,
         last_entry_at=_latest(log),
         overdue=tuple(overdue(gate, rules, log, now)) if change.kind is Kind.NORMAL else (),
+        glass=_glass(gate, log) if change.kind is Kind.NORMAL else (),
         variables=command.variables,
         tags=command.tags,
         skip_tags=command.skip_tags,
     )
+
+
+def _glass(gate: Gate, log: SqliteLog) -> tuple[str, ...]:
+    uses = break_glass.remember(log, gate.repository, gate.terms)
+    return tuple(sorted({use.host for use in uses}))
 
 
 def _latest(log: SqliteLog) -> datetime.datetime | None:

@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, flowaudit.ops maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The steps of a change that persons take: request, approve, revoke, review.
+"""The steps of a change that persons take: request, approve, revoke, review; and what they sign about no change.
 
 Each is a signed file, and an entry of the trail.
 """
@@ -12,12 +12,12 @@ import dataclasses
 import datetime
 import pathlib
 import typing as t
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import FlowauditError
 from ..trail import canonical, commitment, entry
 from ..trail.sqlite import SqliteLog
-from . import model, policy, repository, signature, staging, tree, trust
+from . import break_glass, model, policy, repository, signature, staging, tree, trust
 from .gate import Gate, Standing
 from .model import Change, State
 
@@ -202,6 +202,32 @@ def sign_terms(gate: Gate, person: Person) -> Step:
     _demand_committed(gate)
     signed = signature.sign(gate.terms.document, person.key, signature.POLICY)
     return dataclasses.replace(step, files={place / "terms.json": gate.terms.document, path: signed})
+
+
+def review_break_glass(
+    gate: Gate, uses: Sequence[break_glass.Use], person: Person, findings: str, now: datetime.datetime
+) -> tuple[str, Step]:
+    """Sign what was found about uses of a sealed credential: a review that somebody has begun, or a new one.
+
+    Returns what is signed, too.
+
+    Raises:
+        FlowauditError: there is no use to review, or nothing is said of it.
+    """
+    step = Step({}, entry.BREAK_GLASS_SIGNED, "", gate.name, person.name)
+    if not uses:
+        return "", step
+    begun = break_glass.pending(gate.repository, gate.name, uses)
+    review = begun or break_glass.write(gate.name, uses, findings, now)
+    place = gate.repository.break_glass_place(review.name)
+    path = place / repository.APPROVALS / f"{person.name}.sig"
+    with contextlib.suppress(FlowauditError, OSError):
+        signers = gate.terms.signers.encode()
+        signature.verify(review.document, path.read_bytes(), signers, person.name, signature.BREAK_GLASS)
+        return review.findings, step
+    signed, key = _signed(gate, review.document, person, signature.BREAK_GLASS)
+    files = {path: signed} if begun else {place / f"{repository.REVIEW}.json": review.document, path: signed}
+    return review.findings, dataclasses.replace(step, files=files, key=key)
 
 
 def _state(gate: Gate, change: Change, person: Person, reason: str, now: datetime.datetime, name: str) -> Step:

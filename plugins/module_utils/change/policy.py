@@ -92,6 +92,7 @@ class Question:
     staging: StagingRun | None = None
     last_entry_at: datetime.datetime | None = None  # of the trail
     overdue: tuple[str, ...] = ()  # emergency changes whose review is overdue
+    glass: tuple[str, ...] = ()  # hosts that were entered with a sealed credential, which nobody has reviewed
     digests: tuple[str, ...] = ()  # of the release that is asked for
     variables: tuple[str, ...] = ()  # extra-vars, as in ``Scope``
     tags: tuple[str, ...] = ()
@@ -173,6 +174,12 @@ def _life(policy: Policy, change: Change, question: Question) -> Iterator[Refusa
             "review_overdue",
             f"The review of {', '.join(question.overdue)} is overdue.",
             "Review it first (flowaudit.ops.change_review).",
+        )
+    if question.glass and change.kind is Kind.NORMAL and not is_rollback(change, question):
+        yield Refusal(
+            "break_glass",
+            f"A sealed credential was used on {', '.join(question.glass)}, and nobody has reviewed it.",
+            f"Review it first (flowaudit.ops.break_glass_review -e change_inventory=…/{change.inventory}).",
         )
 
 

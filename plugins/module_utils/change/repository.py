@@ -14,6 +14,9 @@
     changes/production/policy/<digest>/
         terms.json               policy and signers, as they are to be accepted (trust.py)
         approvals/<person>.sig   signatures of those who may say so
+    changes/production/break-glass/<digest>/
+        review.json              what was found about uses of a sealed credential (break_glass.py)
+        approvals/<person>.sig   signatures of those who found it
 
 Whatever lies there may come from anybody: nothing is followed, nothing large is read, and only signatures count.
 """
@@ -24,6 +27,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -38,8 +42,11 @@ STAGING = "staging.json"
 REVOCATION = "revocation"
 REVIEW = "review"
 POLICY = "policy"
+BREAK_GLASS = "break-glass"
 _LARGEST_PROOF = 1024 * 1024  # bytes
 _MOST_APPROVALS = 50
+_MOST_REVIEWS = 1000
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _WIDEST = len("CHG-2026-00000000")  # beyond it there are no more ids
 
 
@@ -49,6 +56,14 @@ class Statement:
 
     document: bytes
     signature: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Statements:
+    """What several persons say: a document and their signatures."""
+
+    document: bytes
+    approvals: dict[str, bytes]  # principal → signature
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,13 +135,30 @@ class Repository:
     def policy_approvals(self, digest: str) -> dict[str, bytes]:
         """Who has signed for terms, with their signatures."""
         try:
-            directory = os.open(self.policy_place(digest), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with _directory(self.policy_place(digest)) as directory:
+                return _approvals(directory)
         except OSError:
             return {}
+
+    def break_glass_place(self, name: str) -> pathlib.Path:
+        """The directory of a review of a sealed credential's uses (``break_glass.Review``)."""
+        return self.path / BREAK_GLASS / name
+
+    def break_glass_reviews(self) -> dict[str, Statements]:
+        """The reviews of a sealed credential's uses, by the names of their directories."""
+        place, found = self.path / BREAK_GLASS, {}
         try:
-            return _approvals(directory)
-        finally:
-            os.close(directory)
+            names = sorted(filter(_DIGEST.fullmatch, os.listdir(place)))[:_MOST_REVIEWS]
+            for name in names:
+                with _directory(place / name) as directory:
+                    document = _read(directory, f"{REVIEW}.json", model.LARGEST)
+                    if document is not None:
+                        found[name] = Statements(document, _approvals(directory))
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise FlowauditError(f"The reviews in {place} cannot be read: {error.strerror}.") from error
+        return found
 
     def write(self, change_id: str, name: str, content: bytes) -> pathlib.Path:
         """Put a file into the directory of a change, whole or not at all.
@@ -146,7 +178,8 @@ class Repository:
     def _opened(self, change_id: str) -> Iterator[int]:
         path = self.place(change_id)
         try:
-            directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            opened = contextlib.ExitStack()
+            directory = opened.enter_context(_directory(path))
         except FileNotFoundError:
             raise FlowauditError(
                 f"There is no change {change_id} in {self.path}; fetch it (git pull), or request it with"
@@ -154,10 +187,8 @@ class Repository:
             ) from None
         except OSError as error:
             raise FlowauditError(f"{path} is no directory that can be read: {error.strerror}.") from error
-        try:
+        with opened:
             yield directory
-        finally:
-            os.close(directory)
 
     def _change(self, change_id: str, directory: int) -> model.Change:
         document = _read(directory, DOCUMENT, model.LARGEST)
@@ -194,6 +225,16 @@ def write(path: pathlib.Path, content: bytes) -> pathlib.Path:
     except OSError as error:
         raise FlowauditError(f"{path} cannot be written: {error.strerror}.") from error
     return path
+
+
+@contextlib.contextmanager
+def _directory(path: pathlib.Path) -> Iterator[int]:
+    """A directory, itself and no link to one."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
 
 
 def _approvals(directory: int) -> dict[str, bytes]:

@@ -25,6 +25,7 @@ APPROVAL = "flowaudit-approval@v1"
 REVOCATION = "flowaudit-revocation@v1"
 REVIEW = "flowaudit-review@v1"
 POLICY = "flowaudit-policy@v1"
+BREAK_GLASS = "flowaudit-break-glass@v1"
 
 LARGEST = 64 * 1024  # bytes of a signature
 _KEPT = ("HOME", "SSH_AUTH_SOCK", "SSH_ASKPASS", "SSH_ASKPASS_REQUIRE", "DISPLAY", "WAYLAND_DISPLAY", "TERM")

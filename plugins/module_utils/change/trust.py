@@ -122,7 +122,7 @@ def accept(log: SqliteLog, terms: Terms, approvals: Mapping[str, bytes]) -> bool
     before = accepted(log, terms.inventory)
     if before is not None and before.document == terms.document:
         return False
-    missing = None if before is None else _missing(before, terms, approvals)
+    missing = None if before is None else lacking(before, terms.document, approvals, signature.POLICY)
     if missing:
         raise FlowauditError(
             f"The policy or the allowed signers of {terms.inventory} are not those that were accepted, and {missing}."
@@ -141,14 +141,17 @@ def accept(log: SqliteLog, terms: Terms, approvals: Mapping[str, bytes]) -> bool
     return True
 
 
-def _missing(before: Terms, terms: Terms, approvals: Mapping[str, bytes]) -> str:
-    """What the approvals lack by the terms before; nothing when they suffice."""
-    rules = policy.parse(before.rules)
+def lacking(terms: Terms, document: bytes, approvals: Mapping[str, bytes], namespace: str) -> str:
+    """What signatures lack to count like the approvals of a change of high risk; nothing when they suffice.
+
+    ``approvals`` are signatures of the document by person; ``terms`` say who may sign.
+    """
+    rules = policy.parse(terms.rules)
     rule = rules.approvals[Risk.HIGH]
     people: dict[str, str] = {}  # key → person
     for person, signed in approvals.items():
         try:
-            by = signature.verify(terms.document, signed, before.signers.encode(), person, signature.POLICY)
+            by = signature.verify(document, signed, terms.signers.encode(), person, namespace)
         except FlowauditError:
             continue
         if by.principal not in people.values():

@@ -7,8 +7,10 @@ OpenSSH PROTOCOL.certkeys; made by ``cryptography``. sshd enforces principals an
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime
+import hashlib
 import pathlib
 import secrets
 import typing as t
@@ -23,6 +25,7 @@ if t.TYPE_CHECKING:
 # The clocks of control node and hosts may differ by so much.
 LEEWAY = datetime.timedelta(minutes=1)
 _KEY = "The certificate authority"
+LONGEST_SEAL = 731  # days that a sealed credential is valid
 _MOST = 256  # of OpenSSH
 _EXTENSIONS = (b"permit-pty",)  # sudo may ask for one; nothing is forwarded
 
@@ -30,6 +33,32 @@ _EXTENSIONS = (b"permit-pty",)  # sudo may ask for one; nothing is forwarded
 def principal(host: str) -> str:
     """What a certificate has to name to be let in by a host; the host's AuthorizedPrincipalsFile has the same."""
     return f"host:{host}"
+
+
+def watch_principal(host: str) -> str:
+    """What opens the account of a host that tells who logs in, and nothing else."""
+    return f"watch:{host}"
+
+
+def watch_id(inventory: str, host: str) -> str:
+    """What sshd logs of the login that watches a host."""
+    return f"flowaudit-watch:{inventory}:{host}"
+
+
+def seal_principal(seal: str) -> str:
+    """What a sealed credential names; the hosts of its inventory list it."""
+    return f"break-glass:{seal}"
+
+
+def seal_id(seal: str) -> str:
+    """What sshd logs of a login with a sealed credential."""
+    return f"flowaudit-break-glass:{seal}"
+
+
+def seal_of(name: str) -> str:
+    """The seal that a key id names; nothing when it is of another kind."""
+    prefix = seal_id("")
+    return name.removeprefix(prefix) if name.startswith(prefix) else ""
 
 
 def key_id(change_id: str, run: str, account: str) -> str:
@@ -85,15 +114,23 @@ class Authority:
         )
         return line.decode("ascii")
 
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the public half, as sshd writes it."""
+        blob = base64.b64decode(self.public.split()[1])
+        return f"SHA256:{base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip('=')}"
+
     def certify(
         self,
         public_key: str,
-        hosts: Sequence[str],
+        principals: Sequence[str],
         name: str,
         begin: datetime.datetime,
         end: datetime.datetime,
     ) -> str:
-        """A user certificate for the key (a line of OpenSSH), valid for logins to the hosts between the two moments.
+        """A user certificate for the key (a line of OpenSSH), valid for logins between the two moments.
+
+        ``principals`` say where, as ``principal`` does.
 
         Raises:
             FlowauditError: the key is none, or there is nothing to be valid for.
@@ -109,10 +146,10 @@ class Authority:
         if not isinstance(key, ed25519.Ed25519PublicKey):
             raise FlowauditError("A certificate is given to Ed25519 keys.")
         # Without principals a certificate would open every account of every host.
-        if not hosts:
+        if not principals:
             raise FlowauditError("A certificate is for hosts; there is none.")
-        if len(hosts) > _MOST:
-            raise FlowauditError(f"A certificate is for {_MOST} hosts at most, not for {len(hosts)}; use --limit.")
+        if len(principals) > _MOST:
+            raise FlowauditError(f"A certificate is for {_MOST} hosts at most, not for {len(principals)}; use --limit.")
         if end <= begin:
             raise FlowauditError("There is no time left for a certificate.")
         builder = (
@@ -121,7 +158,7 @@ class Authority:
             .serial(secrets.randbits(64))
             .type(serialization.SSHCertificateType.USER)
             .key_id(name.encode())
-            .valid_principals([principal(host).encode() for host in hosts])
+            .valid_principals([item.encode() for item in principals])
             .valid_after((begin - LEEWAY).timestamp())
             .valid_before(end.timestamp())
         )

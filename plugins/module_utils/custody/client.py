@@ -102,6 +102,13 @@ class Custody:
         answer = self.ask({"do": "stand", "inventory": inventory, "change_id": change_id, "remember": remember})
         return list(answer["entries"])
 
+    def uses_of(self, inventory: str) -> list[dict[str, str]]:
+        """The uses of a sealed credential that wait for a review (``break_glass.Use``).
+
+        What enough persons have signed counts there from now on.
+        """
+        return list(self.ask({"do": "uses", "inventory": inventory})["uses"])
+
     def proof_of(self, run: str) -> bytes:
         """The proof of a run on staging (``staging.check``)."""
         return base64.b64decode(self.ask({"do": "prove", "run": run})["proof"])
@@ -203,6 +210,11 @@ class Credential:
     def certify(self, certificate: str) -> None:
         """Take the certificate in."""
         os.pwrite(self._certificate, certificate.encode("ascii") + b"\n", 0)
+
+    def close(self) -> None:
+        """Forget both."""
+        os.close(self._key)
+        os.close(self._certificate)
 
 
 def _memory(name: str, content: bytes) -> int:

@@ -3,7 +3,11 @@
 """The custody service: accepts connections, a thread each.
 
 flowaudit-custody serve               started by systemd, with the socket it listens on
+flowaudit-custody watch               started by systemd: who logs in to the hosts, and what must not wait
+flowaudit-custody status              what the hosts have to trust, and whom this control node believes
 flowaudit-custody adopt INVENTORY     take policy and signers of an inventory as they are (root, once)
+flowaudit-custody seal INVENTORY      print a credential for the safe (root)
+flowaudit-custody anchor | reviews    what timers do
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import typing as t
 from collections.abc import Sequence
 
 from ..errors import FlowauditError
-from . import certificate, client, duties, protocol, settings
+from . import certificate, client, duties, protocol, seal, settings, watch
 from .session import Desk, Session
 
 CONFIGURATION = pathlib.Path("/etc/flowaudit/custody.yml")
@@ -165,11 +169,16 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--configuration", type=pathlib.Path, default=CONFIGURATION)
     parser.add_argument("--socket", type=pathlib.Path, default=SOCKET)
     actions = parser.add_subparsers(dest="action", required=True)
-    for name in ("serve", "status", "anchor", "reviews"):
+    for name in ("serve", "watch", "status", "anchor", "reviews"):
         actions.add_parser(name)
     adopting = actions.add_parser("adopt")
     adopting.add_argument("inventory")
     adopting.add_argument("--digest", default="", help="what status shows as terms; others are refused")
+    sealing = actions.add_parser("seal")
+    sealing.add_argument("inventory")
+    sealing.add_argument("--account", required=True, help="account of the hosts that certificates open")
+    sealing.add_argument("--days", type=int, default=366, help="how long it is valid (366)")
+    sealing.add_argument("--language", choices=["en", "de"], default="en")
     given = parser.parse_args(words)
     try:
         return _ACTIONS[given.action](given)
@@ -200,6 +209,40 @@ def _adopt(given: argparse.Namespace) -> int:
     return 0
 
 
+def _seal(given: argparse.Namespace) -> int:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    hosts = settings.load(given.configuration).inventories
+    private, words = ed25519.Ed25519PrivateKey.generate(), seal.passphrase()
+    key = seal.encrypted(private, words)  # before it is on the record: it may not be possible here
+    public = private.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    wish = {"do": "seal", "inventory": given.inventory, "public_key": public.decode("ascii"), "days": given.days}
+    told = _ask(given, wish)
+    sealed = seal.Sealed(
+        given.inventory,
+        told["seal"],
+        told["until"],
+        given.account,
+        hosts[given.inventory].hosts,
+        key,
+        told["certificate"],
+        words,
+    )
+    _say(seal.sheets(sealed, given.language))
+    principal = certificate.seal_principal(told["seal"])
+    _say(f"Printed once, kept nowhere. The hosts let it in with host_access_break_glass: [{principal}].", sys.stderr)
+    return 0
+
+
+def _watch(given: argparse.Namespace) -> int:
+    os.umask(0o077)
+    watcher = watch.Watch(settings.load(given.configuration), _say)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: watcher.stop())
+    watcher.run()
+    return 0
+
+
 def _anchor(given: argparse.Namespace) -> int:
     outcomes = duties.anchor(settings.load(given.configuration))
     for outcome in outcomes:
@@ -214,4 +257,12 @@ def _reviews(given: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-_ACTIONS = {"serve": _serve, "status": _status, "adopt": _adopt, "anchor": _anchor, "reviews": _reviews}
+_ACTIONS = {
+    "serve": _serve,
+    "watch": _watch,
+    "status": _status,
+    "adopt": _adopt,
+    "seal": _seal,
+    "anchor": _anchor,
+    "reviews": _reviews,
+}

@@ -15,12 +15,13 @@ import grp
 import os
 import pwd
 import re
+import secrets
 import threading
 import typing as t
 from collections.abc import Sequence
 
+from ..change import break_glass, gate_file, history, model, staging, trust, window
 from ..change import gate as gates
-from ..change import gate_file, history, model, staging, trust, window
 from ..change.authorization import Authorization
 from ..change.policy import Refusal
 from ..errors import FlowauditError
@@ -142,6 +143,8 @@ class Session:
             "status": self._status,
             "stand": self._stand,
             "prove": self._prove,
+            "uses": self._uses,
+            "seal": self._seal,
         }
         answer = answers.get(str(message.get("do")))
         if answer is None:
@@ -243,7 +246,8 @@ class Session:
         until = now + (min(command.duration, longest) if granted.change_id else longest)
         authority = certificate.Authority.load(self._desk.settings.authority(inventory.name))
         name = certificate.key_id(granted.change_id, run, provenance.account(self._peer.uid))
-        return authority.certify(public_key, hosts, name, now, until)
+        principals = [certificate.principal(host) for host in hosts]
+        return authority.certify(public_key, principals, name, now, until)
 
     # ── Recording ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -359,6 +363,41 @@ class Session:
         if not isinstance(run, str):
             raise FlowauditError("Say which run.")
         return {"proof": base64.b64encode(staging.prove(self._log, run)).decode()}
+
+    # ── Break-glass ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _uses(self, message: Message) -> Message:
+        """The uses of a sealed credential that are to be reviewed; reviews that are signed count from now on."""
+        inventory = self._desk.inventory(message.get("inventory"))
+        gate = self._gate(inventory)
+        terms = trust.accepted(self._log, inventory.name)
+        if terms is None:
+            raise FlowauditError(f"Nobody has said yet whom to believe about {inventory.name}.")
+        uses = break_glass.remember(self._log, gate.repository, terms)
+        return {"uses": [dataclasses.asdict(use) for use in uses]}
+
+    def _seal(self, message: Message) -> Message:
+        """A certificate for a key that is sealed and kept in a safe; root makes it, who prints it."""
+        if self._peer.uid != 0:
+            raise Refused("A credential is sealed by root.")
+        inventory = self._desk.inventory(message.get("inventory"))
+        public_key, days = message.get("public_key"), message.get("days")
+        if not isinstance(public_key, str) or not isinstance(days, int) or not 1 <= days <= certificate.LONGEST_SEAL:
+            raise FlowauditError(f"A credential is sealed for 1 to {certificate.LONGEST_SEAL} days.")
+        seal, now = secrets.token_hex(4), self._desk.now()
+        until = now + datetime.timedelta(days=days)
+        authority = certificate.Authority.load(self._desk.settings.authority(inventory.name))
+        principals = [certificate.seal_principal(seal)]
+        made = authority.certify(public_key, principals, certificate.seal_id(seal), now, until)
+        draft: Draft = {
+            "type": entry.BREAK_GLASS_SEALED,
+            "ts": entry.timestamp(),
+            "inventory": inventory.name,
+            "seal": seal,
+            "until": entry.timestamp(until.timestamp()),
+        }
+        self._log.append([draft])
+        return {"seal": seal, "until": draft["until"], "certificate": made}
 
     # ── Whom to believe ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -7,15 +7,27 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import pathlib
+import re
 import typing as t
 from collections.abc import Mapping
 
-from ..change import gate_file
+from ..change import gate_file, model
 from ..errors import FlowauditError
 from ..trail import anchors, publish
 
-_KEYS = {"directory", "inventories", "group", "maximum_validity", "anchors", "database"}
+_KEYS = {"directory", "inventories", "group", "maximum_validity", "anchors", "database", "alarm_url"}
+_ADDRESS = re.compile(r"[A-Za-z0-9:][A-Za-z0-9._:%-]*")
+_HOST_KEY = re.compile(r"(ssh|ecdsa)-[a-z0-9-]+ [A-Za-z0-9+/]+=*")
 LONGEST = 7 * 86400  # seconds that a certificate may ever be valid
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """Where the sshd of a host is, and which key it has (a line of OpenSSH)."""
+
+    address: str
+    key: str
+    port: int = 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +37,7 @@ class Inventory:
     name: str
     gate: pathlib.Path
     protected: bool
+    hosts: Mapping[str, Target] = dataclasses.field(default_factory=dict)  # whose logins are watched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +48,7 @@ class Settings:
     inventories: Mapping[str, Inventory]
     maximum_validity: datetime.timedelta
     publishing: publish.Publishing = dataclasses.field(default_factory=publish.Publishing)
+    alarm_url: str = ""  # where people are told; empty: nowhere but in the journal
     group: str = ""  # whose members may have runs; empty: whoever reaches the socket
 
     @property
@@ -75,7 +89,10 @@ def load(path: pathlib.Path) -> Settings:
     group = value.get("group", "")
     if not isinstance(group, str):
         raise FlowauditError(f"{path}: group is a name.")
-    return Settings(directory, inventories, datetime.timedelta(seconds=seconds), publishing, group)
+    alarm_url = value.get("alarm_url", "")
+    if not isinstance(alarm_url, str) or not re.fullmatch(r"(https?://\S+)?", alarm_url):
+        raise FlowauditError(f"{path}: alarm_url is a URL of HTTP.")
+    return Settings(directory, inventories, datetime.timedelta(seconds=seconds), publishing, alarm_url, group)
 
 
 def _publishing(path: pathlib.Path, directory: pathlib.Path, told: t.Any, database: t.Any) -> publish.Publishing:
@@ -92,12 +109,32 @@ def _publishing(path: pathlib.Path, directory: pathlib.Path, told: t.Any, databa
 def _inventory(path: pathlib.Path, name: t.Any, value: t.Any) -> Inventory:
     if not isinstance(name, str) or not gate_file.NAME.fullmatch(name):
         raise FlowauditError(f"{path}: {name!r} is no name of an inventory.")
-    if not isinstance(value, dict) or set(value) - {"gate", "protected"}:
-        raise FlowauditError(f"{path}: {name} has gate and protected.")
+    if not isinstance(value, dict) or set(value) - {"gate", "protected", "hosts"}:
+        raise FlowauditError(f"{path}: {name} has gate, protected and hosts.")
     protected = value.get("protected", True)
     if not isinstance(protected, bool):
         raise FlowauditError(f"{path}: protected of {name} is true or false.")
-    return Inventory(name, _absolute(path, f"gate of {name}", value.get("gate")), protected)
+    hosts = value.get("hosts") or {}
+    if not isinstance(hosts, dict):
+        raise FlowauditError(f"{path}: hosts of {name} maps each to where it is.")
+    targets = {host: _target(path, host, item) for host, item in hosts.items()}
+    return Inventory(name, _absolute(path, f"gate of {name}", value.get("gate")), protected, targets)
+
+
+def _target(path: pathlib.Path, name: t.Any, value: t.Any) -> Target:
+    if not isinstance(name, str) or not model.HOST.fullmatch(name):
+        raise FlowauditError(f"{path}: {name!r} is no name of a host.")
+    if not isinstance(value, dict) or set(value) - {"address", "port", "key"}:
+        raise FlowauditError(f"{path}: {name} has address, port and key.")
+    address, port, key = value.get("address", name), value.get("port", 22), value.get("key")
+    # An address that begins with a hyphen would be an option of ssh.
+    if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
+        raise FlowauditError(f"{path}: address of {name} is a name or an IP address.")
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
+        raise FlowauditError(f"{path}: port of {name} is a number up to 65535.")
+    if not isinstance(key, str) or not _HOST_KEY.fullmatch(key):
+        raise FlowauditError(f"{path}: key of {name} is the public key of its sshd, like ssh-ed25519 AAAA….")
+    return Target(address, key, port)
 
 
 def _absolute(path: pathlib.Path, what: str, value: t.Any) -> pathlib.Path:

@@ -49,6 +49,14 @@ CHANGE_REVOKED = "change.revoked"
 CHANGE_REVIEWED = "change.reviewed"
 POLICY_ACCEPTED = "policy.accepted"
 POLICY_SIGNED = "policy.signed"
+SESSION_OPENED = "session.opened"
+SESSION_UNACCOUNTED = "session.unaccounted"
+HOST_UNWATCHED = "host.unwatched"
+HOST_WATCHED = "host.watched"
+BREAK_GLASS_SEALED = "break_glass.sealed"
+BREAK_GLASS_USED = "break_glass.used"
+BREAK_GLASS_SIGNED = "break_glass.signed"
+BREAK_GLASS_REVIEWED = "break_glass.reviewed"
 REDACTION = "redaction"
 ARCHIVED = "archived"
 PRUNED = "pruned"
@@ -58,6 +66,7 @@ KEPT_FOR_EVER = frozenset(
     {
         *(LOG_CREATED, KEY_ROTATED, REDACTION, ARCHIVED, PRUNED),
         *(POLICY_ACCEPTED, RUN_AUTHORIZED, CHANGE_REVOKED, CHANGE_REVIEWED),
+        *(BREAK_GLASS_SEALED, BREAK_GLASS_USED, BREAK_GLASS_REVIEWED),
     }
 )
 

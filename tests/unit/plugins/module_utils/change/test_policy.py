@@ -128,6 +128,7 @@ def test_what_is_right_may_run():
         ({"last_entry_at": moment("2026-12-06T01:30:01Z")}, []),
         ({"last_entry_at": moment("2026-12-06T01:29:59Z")}, []),
         ({"overdue": ("CHG-2026-0007",)}, ["review_overdue"]),
+        ({"glass": ("nuc1",)}, ["break_glass"]),
         ({"playbook": "flowaudit.ops.site"}, ["playbook", "staging_playbook"]),
         ({"playbook": ""}, ["playbook", "staging_playbook"]),
         ({"hosts": ("nuc1", "nuc3")}, ["hosts"]),
@@ -196,7 +197,7 @@ def test_a_freeze():
 def test_an_emergency_waits_for_nothing_but_an_approval():
     emergency = {"kind": "emergency", "risk": "high", "staging_run": ""}
     at_noon = moment("2026-12-09T12:00:00Z")
-    more = {"now": at_noon, "staging": None, "overdue": ("CHG-2026-0007",)}
+    more = {"now": at_noon, "staging": None, "overdue": ("CHG-2026-0007",), "glass": ("nuc1",)}
     assert codes(request=emergency, approvals=(approval("bob"),), **more) == []
     assert codes(request=emergency, approvals=(), **more) == ["approvals"]
 
@@ -240,7 +241,7 @@ def test_tags_are_those_that_were_approved():
 @pytest.mark.parametrize("state", [State.RUNNING, State.FAILED, State.DONE])
 def test_what_was_done_may_be_taken_back_at_any_time(state):
     late = {"now": moment("2027-01-09T12:00:00Z"), "state": state, "staging": None, "digests": (ONE,)}
-    assert codes(playbook="flowaudit.ops.rollback", overdue=("CHG-2026-0007",), **late) == []
+    assert codes(playbook="flowaudit.ops.rollback", overdue=("CHG-2026-0007",), glass=("nuc1",), **late) == []
 
 
 @pytest.mark.parametrize("state", [State.APPROVED, State.REVIEWED, State.REVOKED, State.ROLLED_BACK])

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from ansible_collections.flowaudit.ops.plugins.module_utils.custody.certificate import Authority, key_id
+from ansible_collections.flowaudit.ops.plugins.module_utils.custody.certificate import Authority, key_id, principal
 from ansible_collections.flowaudit.ops.plugins.module_utils.errors import FlowauditError
 
 NOW = datetime.datetime(2026, 11, 28, 12, 0, tzinfo=datetime.UTC)
@@ -31,7 +31,9 @@ def authority(tmp_path: pathlib.Path) -> Authority:
 def test_a_certificate_says_who_where_and_until_when(authority: Authority, tmp_path: pathlib.Path) -> None:
     key = ed25519.Ed25519PrivateKey.generate()
     name = key_id("CHG-2026-0042", "run-7", "alice")
-    made = Authority.load(tmp_path / "production").certify(line(key), ["nuc1", "nuc2"], name, NOW, NOW + HOUR)
+    made = Authority.load(tmp_path / "production").certify(
+        line(key), [principal("nuc1"), principal("nuc2")], name, NOW, NOW + HOUR
+    )
     read = serialization.load_ssh_public_identity(made.encode())
     assert isinstance(read, serialization.SSHCertificate)
     read.verify_cert_signature()
