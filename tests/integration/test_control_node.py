@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import yaml
 
-from .conftest import STATE
+from .conftest import STATE, wait_until
 
 pytestmark = pytest.mark.hardening
 
@@ -145,6 +145,107 @@ def test_it_comes_back_and_does_its_duties(control: t.Any, status: dict[str, t.A
         assert control.service(f"{timer}.timer").is_running and control.service(f"{timer}.timer").is_enabled
         control.check_output(f"systemctl start {timer}.service")
     assert control.service("flowaudit-custody.socket").is_enabled
+
+
+# Takes messages on the control node itself.
+CHAT = """
+import http.server, json
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        open("/tmp/alarms", "a").write(body["text"] + "\\n")
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", 8099), Handler).serve_forever()
+"""
+
+
+@pytest.mark.campaign
+def test_it_sees_who_logs_in_to_a_host(
+    playbook: Playbook,
+    control: t.Any,
+    nuc: t.Any,
+    inventory: pathlib.Path,
+    status: dict[str, t.Any],
+    ports: dict[str, int],
+    tmp_path: pathlib.Path,
+) -> None:
+    """The journal and the sshd of a host with systemd; what is told of it and what not."""
+
+    def ssh(key: pathlib.Path, account: str, *words: str) -> subprocess.CompletedProcess[str]:
+        options = [
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "IdentitiesOnly=yes",
+            "-o",
+            f"UserKnownHostsFile={STATE}/ssh/known_hosts",
+        ]
+        command = ["ssh", "-F", "none", *options, "-i", str(key), "-p", str(ports["nuc_22"]), f"{account}@127.0.0.1"]
+        return subprocess.run([*command, *words], capture_output=True, text=True, check=False)
+
+    def alarm(text: str) -> str:
+        return str(wait_until(lambda: text in control.check_output("cat /tmp/alarms || true"), 60, text))
+
+    def of_this_login() -> int:
+        return int(control.check_output("grep -c 'with a key or a password' /tmp/alarms || true"))
+
+    printed = control.check_output(f"{CUSTODY} seal production --account ops 2>&1")
+    key = tmp_path / "break-glass"
+    key.write_text(re.search(r"-----BEGIN.*-----END OPENSSH PRIVATE KEY-----\n", printed, re.S)[0])  # type: ignore[index]
+    key.chmod(0o600)
+    (tmp_path / "break-glass-cert.pub").write_text(re.search(r"^ssh-ed25519-cert.*$", printed, re.M)[0])  # type: ignore[index]
+    words = re.search(r"^   ((?:[a-z0-9]{5}-){5}[a-z0-9]{5})$", printed, re.M)[1]  # type: ignore[index]
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", words, "-N", "", "-f", str(key)], check=True)
+    seal = re.search(r"break-glass:[0-9a-f]{8}", printed)[0]  # type: ignore[index]
+
+    trusted = {
+        "host_access_user_ca": status["inventories"]["production"]["authority"],
+        "host_access_break_glass": [seal],
+    }
+    host_key = " ".join(nuc.check_output("cat /etc/ssh/ssh_host_ed25519_key.pub").split()[:2])
+    watched = {"demo_nuc": {"address": "nuc", "key": host_key}}
+    watching = {
+        "control_node_inventories": {"production": {"gate": GATE, "hosts": watched}},
+        "control_node_alarm_url": "http://127.0.0.1:8099/",
+    }
+    control.run("rm -f /tmp/alarms; echo %s > /tmp/chat.py", CHAT)
+    control.check_output("systemd-run --unit=flowaudit-chat python3 /tmp/chat.py")
+    try:
+        run = playbook("flowaudit.ops.site", "--tags=host_access", **trusted)
+        assert run.returncode == 0, run.stdout[-3000:]
+        run = playbook("flowaudit.ops.site", "--tags=host_access", **trusted)
+        assert run.returncode == 0 and re.search(r"^demo_nuc +: .*changed=0", run.stdout, re.M), run.stdout[-3000:]
+        assert changed(playbook(PLAYBOOK, inventory=inventory, **watching)) > 0
+        assert changed(playbook(PLAYBOOK, inventory=inventory, **watching)) == 0
+        assert control.service("flowaudit-watch.service").is_running
+        wait_until(lambda: nuc.run("pgrep -u flowaudit-watch journalctl").rc == 0, 30, "The host is watched")
+
+        # The run above has logged in by key.
+        assert ssh(STATE / "ssh" / "id_ed25519", "ops", "true").returncode == 0
+        alarm("Somebody logged in to demo_nuc (production)")
+        assert ssh(key, "ops", "true").returncode == 0
+        alarm(f"the sealed credential {seal.partition(':')[2]} was used on demo_nuc (production)")
+        # An account without privileges calls its own line sshd's.
+        before = of_this_login()
+        line = "Accepted password for root from 203.0.113.9 port 1 ssh2"
+        nuc.check_output("runuser -u nobody -- logger --tag sshd %s", line)
+        nuc.check_output("runuser -u nobody -- logger --tag sshd-session %s", line)
+        nuc.check_output("logger --tag sshd %s", "Accepted password for ops from 203.0.113.9 port 1 ssh2")
+        wait_until(lambda: of_this_login() == before + 1, 60, "Root's line, and no other")
+        # The account for it runs its command, and nothing else.
+        assert ssh(key, "flowaudit-watch", "true").returncode == 255
+        sealed_in = control.check_output("cat /var/lib/flowaudit/custody/watch/production/demo_nuc.cursor")
+        assert sealed_in.startswith("s=")
+        exposure = control.check_output("systemd-analyze security --no-pager flowaudit-watch.service | tail -1")
+        assert float(re.search(r"([0-9.]+) (SAFE|OK|MEDIUM|EXPOSED|UNSAFE)", exposure)[1]) < 3, exposure  # type: ignore[index]
+    finally:
+        control.run("systemctl stop flowaudit-chat; systemctl disable --now flowaudit-watch.service")
+        run = playbook("flowaudit.ops.site", "--tags=host_access")
+        assert run.returncode == 0, run.stdout[-3000:]
+    assert ssh(key, "ops", "true").returncode == 255
+    assert nuc.run("getent passwd flowaudit-watch").rc != 0
+    assert nuc.check_output("ls /etc/ssh | grep flowaudit_ || true") == ""
 
 
 REFUSED: list[tuple[dict[str, t.Any], str]] = [

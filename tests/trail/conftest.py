@@ -86,7 +86,7 @@ class Control:
 
     def gate(self, name: str = "gate") -> Task:
         """A task that waits until the test opens the gate."""
-        wait = f"touch at.{name}; until [ -e open.{name} ]; do sleep 0.02; done"
+        wait = f"touch at.{name} at.{name}.{{{{ inventory_hostname }}}}; until [ -e open.{name} ]; do sleep 0.02; done"
         return {"name": f"Wait at {name}", "ansible.builtin.raw": wait}
 
     def wait_for(self, name: str, process: subprocess.Popen[str]) -> None:

@@ -103,13 +103,14 @@ def gone(process: subprocess.Popen[str]) -> str:
 def test_a_signal_is_recorded_at_once(control: Control, number: signal.Signals, status: int) -> None:
     control.playbook(control.gate(), {"name": "Never", "ansible.builtin.raw": "touch never"}, hosts="h1:h2")
     process = control.start("play.yml")
-    control.wait_for("at.gate", process)
+    for host in ("h1", "h2"):
+        control.wait_for(f"at.gate.{host}", process)
     process.send_signal(number)
     try:
-        gone(process)
+        said = gone(process)
     finally:
         control.open()  # what a worker is still at
-    assert process.returncode == status
+    assert process.returncode == status, said
     end = control.entries()[-1]
     assert (end["type"], end["reason"], end["signal"]) == ("run.aborted", "signal", number.name)
     flying = [(task["host"], task["name"], task["src"]) for task in end["tasks_in_flight"]]

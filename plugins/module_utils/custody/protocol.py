@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import dataclasses
+import errno
+import os
 import pathlib
+import select
 import socket
 import struct
 import time
@@ -25,6 +29,7 @@ from ..trail.entry import Draft
 LARGEST = 1024 * 1024  # bytes of a message; as Python has it, it may be thirty times that
 _LENGTH = struct.Struct(">I")
 _CREDENTIALS = struct.Struct("3i")  # ucred of unix(7): pid, uid, gid
+_PEER_PIDFD = 77  # SO_PEERPIDFD of Linux, for which Python has no name
 _NOBODY = 2**32 - 1  # what the kernel says when nobody has logged in
 
 Message = dict[str, t.Any]
@@ -51,11 +56,28 @@ class Peer:
         """The process that connected (SO_PEERCRED)."""
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         pid, uid, _gid = _CREDENTIALS.unpack(raw)
+        return cls(pid, uid, _login_uid(connection, pid))
+
+
+def _login_uid(connection: socket.socket, pid: int) -> int | None:
+    """Who logged in; none when nobody did, or when the process is gone, whose number may be another's by now."""
+    with contextlib.ExitStack() as opened:
+        process = -1
+        try:
+            process = connection.getsockopt(socket.SOL_SOCKET, _PEER_PIDFD)
+            opened.callback(os.close, process)
+        except OSError as error:
+            # A kernel before Linux 6.5 has the number alone.
+            if error.errno != errno.ENOPROTOOPT:
+                return None
         try:
             login = int(pathlib.Path(f"/proc/{pid}/loginuid").read_text("ascii"))
         except (OSError, ValueError):
-            login = _NOBODY
-        return cls(pid, uid, None if login == _NOBODY else login)
+            return None
+        # A descriptor of a process becomes readable when it ends, pidfd_open(2).
+        if process >= 0 and select.select([process], [], [], 0)[0]:
+            return None
+    return None if login == _NOBODY else login
 
 
 def send(connection: socket.socket, message: Mapping[str, t.Any]) -> None:

@@ -40,10 +40,14 @@ class Run:
 
     def record(self, kind: str, fields: Fields, openings: Sequence[Opening] = ()) -> None:
         """Record something that has happened; returns at once."""
+        self._writer.put(self.draft(kind, fields), openings)
+
+    def draft(self, kind: str, fields: Fields) -> entry.Draft:
+        """The entry of something that has happened."""
         draft = {"ts": entry.timestamp(), **fields, "type": kind, "run": self.id}
         if self.change_id:
             draft["chg"] = self.change_id
-        self._writer.put(draft, openings)
+        return draft
 
     def flush(self) -> None:
         """Wait until what was recorded is durable.

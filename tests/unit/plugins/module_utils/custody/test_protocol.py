@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pathlib
 import socket
 import struct
 import typing as t
@@ -93,6 +95,38 @@ def test_one_who_does_not_read_or_answer(pair: tuple[socket.socket, socket.socke
 def test_who_is_at_the_other_end(pair: tuple[socket.socket, socket.socket]) -> None:
     peer = protocol.Peer.of(pair[1])
     assert (peer.pid, peer.uid) == (os.getpid(), os.getuid())
+
+
+class _Socket:
+    """A connection of a kernel that knows its peer's process in one of several ways."""
+
+    def __init__(self, pid: int, handle: int | OSError) -> None:
+        self._pid, self._handle = pid, handle
+
+    def getsockopt(self, _level: int, option: int, size: int = 0) -> t.Any:
+        if option == socket.SO_PEERCRED:
+            return struct.pack("3i", self._pid, 1000, 1000)
+        if isinstance(self._handle, OSError):
+            raise self._handle
+        return self._handle
+
+
+def test_who_logged_in_is_told_of_the_process_that_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pathlib.Path, "read_text", lambda *_words: "1001")
+
+    def peer(handle: int | OSError) -> protocol.Peer:
+        return protocol.Peer.of(t.cast(socket.socket, _Socket(os.getpid(), handle)))
+
+    assert peer(os.pidfd_open(os.getpid())).login_uid == 1001
+    assert peer(OSError(errno.ENOPROTOOPT, "old")).login_uid == 1001
+    # It is gone, and its number may be another's.
+    assert peer(OSError(errno.ESRCH, "gone")).login_uid is None
+    ended, other = os.pipe()
+    os.write(other, b"x")
+    assert peer(ended).login_uid is None
+    os.close(other)
+    monkeypatch.setattr(pathlib.Path, "read_text", lambda *_words: str(2**32 - 1))
+    assert peer(os.pidfd_open(os.getpid())).login_uid is None
 
 
 def test_entries_and_openings_arrive_as_they_were() -> None:

@@ -482,3 +482,51 @@ def test_with_the_real_log(tmp_path: pathlib.Path) -> None:
     report = verify.verify(log.origin, log.rows(), [signed])
     log.close()
     assert (report.whole, report.size, report.signed_size) == (True, 301, 301)
+
+
+def test_a_promise_is_kept_in_its_place_by_the_thread_that_writes(made: Writer, memory: Memory) -> None:
+    threads = []
+
+    def promised(number: int) -> list[tuple[Draft, Sequence[Opening]]]:
+        threads.append((threading.get_ident(), made.is_mine))
+        return [({"type": "event", "number": number + more}, ()) for more in range(2)]
+
+    made.put({"type": "event", "number": 1})
+    made.promise(lambda: promised(2))
+    made.put({"type": "event", "number": 4})
+    made.promise(lambda: promised(5))
+    made.flush()
+    assert memory.numbers == [1, 2, 3, 4, 5, 6]
+    assert threads == [(memory.threads.pop(), True)] * 2
+    assert not made.is_mine
+
+
+def test_a_promise_is_kept_when_it_is_old(made: Writer, memory: Memory) -> None:
+    made.promise(lambda: [({"type": "event", "number": 1}, ())])
+    assert memory.waits.wait(5)
+    made.flush()
+    assert memory.numbers == [1]
+
+
+def test_promises_may_be_waited_for_while_the_log_cannot_be_written(made: Writer, memory: Memory) -> None:
+    memory.failure = FlowauditError("full")
+    kept = []
+    made.promise(lambda: kept.append(1) or [({"type": "event", "number": 1}, ())])
+    made.settle()
+    assert kept == [1] and memory.numbers == []
+    memory.failure = None
+    made.flush()
+    assert memory.numbers == [1]
+
+
+def test_a_promise_that_fails_is_a_gap_and_holds_up_nobody(made: Writer, memory: Memory) -> None:
+    def failing() -> t.NoReturn:
+        raise ZeroDivisionError
+
+    made.promise(failing)
+    made.put({"type": "event", "number": 2})
+    made.settle()
+    with pytest.raises(FlowauditError, match="lacks 1 entries"):
+        made.flush()
+    assert memory.numbers == [2]
+    assert [draft["lost"] for draft in memory.drafts if draft["type"] == entry.GAP] == [1]
