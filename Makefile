@@ -50,8 +50,15 @@ clean: venv ## Remove the demo's and the tests' hosts; Docker and its images sta
 # Tests that share nothing run side by side; one that hangs ends with its stack, not with the job's time.
 PARALLEL := --numprocesses auto --maxprocesses 4
 
+PACKAGES := git jq openssh-client openssh-server openssl postgresql rsyslog rsyslog-gnutls rsyslog-openssl
+
 .PHONY: test
-test: lint sanity unit trail gate custody molecule ## Everything CI runs
+# The longest first: with two jobs (.ci/run) the others run beside it.
+test: molecule lint sanity unit trail gate custody ## Everything CI runs
+
+.PHONY: packages
+packages: ## What the tests need of the system; the tests install it, too
+	tests/packages $(PACKAGES)
 
 .PHONY: lint
 lint: venv ## ansible-lint, yamllint, ruff, mypy, shellcheck, hadolint
@@ -73,17 +80,17 @@ unit: venv ## Unit tests of the plugins and of the reference app
 
 .PHONY: trail
 trail: venv ## The trail: real runs, kills, canaries, PostgreSQL, rsyslog, a time-stamping authority; needs no Docker
-	tests/packages git jq openssl postgresql rsyslog rsyslog-gnutls rsyslog-openssl
+	tests/packages $(PACKAGES)
 	pytest tests/trail $(PARALLEL) --timeout 600
 
 .PHONY: gate
 gate: venv ## The gate: what it refuses and what it lets run, on real ssh servers; needs no Docker
-	tests/packages git openssh-client openssh-server
+	tests/packages $(PACKAGES)
 	pytest tests/gate $(PARALLEL) --timeout 600
 
 .PHONY: custody
 custody: venv ## Custody: what an operator with a shell on the control node does not get; as root, needs no Docker
-	tests/packages git openssh-client openssh-server
+	tests/packages $(PACKAGES)
 	pytest tests/custody $(PARALLEL) --timeout 600
 
 .PHONY: molecule
@@ -96,7 +103,7 @@ faults: faults-trail venv ## Long campaigns against the demo's hosts: what takes
 
 .PHONY: faults-trail
 faults-trail: venv ## 10,000 mutations of a log, 200 killed runs, a minute without PostgreSQL
-	tests/packages git jq openssl postgresql rsyslog rsyslog-gnutls rsyslog-openssl
+	tests/packages $(PACKAGES)
 	pytest tests/trail -m campaign
 
 # ── Figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -106,13 +113,13 @@ bench-edge: venv ## What the edge costs, beside the application asked directly; 
 
 .PHONY: bench-trail
 bench-trail: venv ## What recording costs a run, beside no recording and beside ARA; half an hour (docs/figures.md)
-	tests/packages git jq openssl postgresql rsyslog rsyslog-gnutls rsyslog-openssl
+	tests/packages $(PACKAGES)
 	python tests/benchmark/trail_core.py
 	python tests/benchmark/trail_runs.py
 
 .PHONY: bench-gate
 bench-gate: venv ## What the gate adds to the start of a run, beside the same inventory in plain YAML (docs/figures.md)
-	tests/packages git openssh-client
+	tests/packages $(PACKAGES)
 	python tests/benchmark/gate.py
 
 .PHONY: bench-demo
