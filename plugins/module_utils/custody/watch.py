@@ -32,6 +32,7 @@ from .settings import Inventory, Settings, Target
 
 ACCOUNT = "flowaudit-watch"
 _VALIDITY = datetime.timedelta(minutes=5)  # it is looked at when a connection begins
+_LINE = 64 * 1024  # bytes; journalctl leaves out what is longer than 4 KiB
 _AGAIN = 5.0  # seconds between two attempts to reach a host
 _PATIENCE = 300.0  # seconds that a host may be out of reach, as when it restarts
 _ALARMS = 2.0  # seconds between two looks for what is to be told
@@ -66,8 +67,10 @@ class Watcher:
         while not self._stopped.is_set():
             try:
                 with contextlib.closing(SqliteLog(Home(self._settings.trail))) as log:
-                    self._follow(log)
-                    self._miss(log)
+                    try:
+                        self._follow(log)
+                    finally:
+                        self._miss(log)
             except (FlowauditError, OSError) as error:
                 self._say(f"{self._name}: {error}")
             self._stopped.wait(_AGAIN)
@@ -77,7 +80,7 @@ class Watcher:
         host = logins.Host(self._name, self._inventory.name, authority.fingerprint)
         with self._connected(authority) as process:
             assert process.stdout is not None
-            for line in process.stdout:
+            while line := process.stdout.readline(_LINE):
                 self._found(log)
                 self._take(log, host, line)
             said = process.stderr.read().decode("utf-8", "replace").strip() if process.stderr else ""
@@ -90,9 +93,8 @@ class Watcher:
             told = json.loads(line)
             message, cursor = told.get("MESSAGE", ""), told.get("__CURSOR", "")
             at = datetime.datetime.fromtimestamp(int(told.get("__REALTIME_TIMESTAMP", 0)) / 1e6, datetime.UTC)
-        except (ValueError, AttributeError, TypeError, OverflowError, OSError):
-            self._say(f"{self._name}: a line that is none of a journal")
-            return
+        except (ValueError, AttributeError, TypeError, OverflowError, OSError) as error:
+            raise FlowauditError("It tells what is no line of a journal.") from error
         login = logins.read(message, at) if isinstance(message, str) else None
         found = logins.entry_of(log, host, login) if login is not None else None
         if found is not None:
