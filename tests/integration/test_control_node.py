@@ -209,8 +209,8 @@ def test_it_sees_who_logs_in_to_a_host(
         "control_node_inventories": {"production": {"gate": GATE, "hosts": watched}},
         "control_node_alarm_url": "http://127.0.0.1:8099/",
     }
-    control.run("rm -f /tmp/alarms; echo %s > /tmp/chat.py", CHAT)
-    control.check_output("systemd-run --unit=flowaudit-chat python3 /tmp/chat.py")
+    control.check_output("rm -f /tmp/alarms; printf %%s %s > /tmp/chat.py", CHAT)
+    control.check_output("systemd-run --collect --unit=flowaudit-chat python3 /tmp/chat.py")
     try:
         run = playbook("flowaudit.ops.site", "--tags=host_access", **trusted)
         assert run.returncode == 0, run.stdout[-3000:]
@@ -240,7 +240,7 @@ def test_it_sees_who_logs_in_to_a_host(
         exposure = control.check_output("systemd-analyze security --no-pager flowaudit-watch.service | tail -1")
         assert float(re.search(r"([0-9.]+) (SAFE|OK|MEDIUM|EXPOSED|UNSAFE)", exposure)[1]) < 3, exposure  # type: ignore[index]
     finally:
-        control.run("systemctl stop flowaudit-chat; systemctl disable --now flowaudit-watch.service")
+        control.run("systemctl stop flowaudit-chat; systemctl reset-failed; systemctl disable --now flowaudit-watch.service")
         run = playbook("flowaudit.ops.site", "--tags=host_access")
         assert run.returncode == 0, run.stdout[-3000:]
     assert ssh(key, "ops", "true").returncode == 255
