@@ -79,11 +79,11 @@ class Watcher:
         authority = certificate.Authority.load(self._settings.authority(self._inventory.name))
         host = logins.Host(self._name, self._inventory.name, authority.fingerprint)
         with self._connected(authority) as process:
-            assert process.stdout is not None
-            while line := process.stdout.readline(_LINE):
+            output, errors = t.cast(t.IO[bytes], process.stdout), t.cast(t.IO[bytes], process.stderr)
+            while line := output.readline(_LINE):
                 self._found(log)
                 self._take(log, host, line)
-            said = process.stderr.read().decode("utf-8", "replace").strip() if process.stderr else ""
+            said = errors.read().decode("utf-8", "replace").strip()
         if said and not self._stopped.is_set():
             self._say(f"{self._name}: {said.splitlines()[-1]}")
 
