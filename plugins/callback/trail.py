@@ -332,6 +332,8 @@ class CallbackModule(CallbackBase):
 
     @_gate
     def v2_playbook_on_start(self, playbook: t.Any) -> None:
+        if self._recorder().begun:
+            self._recorder().settle()  # what is told of the playbook before has its directory
         written = exact(playbook._file_name or "")
         directory = exact(playbook._basedir or ".")
         self._base = str(provenance.top_of(directory) or os.path.realpath(directory))

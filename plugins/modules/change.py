@@ -66,6 +66,13 @@ options:
       - Why it is revoked, or what the review found. Who joins a review of a sealed credential has nothing to add.
     type: str
     default: ""
+  review:
+    description:
+      - With O(state=break_glass_reviewed), the document that somebody was shown (RV(review) in check mode). If it is
+        not what would be signed now, nothing is.
+    type: str
+    default: ""
+    version_added: 0.4.0
   request:
     description:
       - What is requested. Required with O(state=requested).
@@ -167,12 +174,12 @@ change:
   type: dict
   returned: when it is about a change
 uses:
-  description: The uses of a sealed credential that wait for a review (C(id), C(seal), C(host), C(at)).
+  description: The uses of a sealed credential that the review is about (C(id), C(seal), C(host), C(at)).
   type: list
   elements: dict
   returned: with O(state=break_glass_reviewed)
-findings:
-  description: What is signed about them; empty when there is none to review.
+review:
+  description: The document about them that is signed; empty when there is none to review.
   type: str
   returned: with O(state=break_glass_reviewed)
 commands:
@@ -223,8 +230,10 @@ def _step(
         return {"id": ""}, lifecycle.sign_terms(gate, person)
     if params["state"] == "break_glass_reviewed":
         uses = _uses(gate, log, custody)
-        findings, step = lifecycle.review_break_glass(gate, uses, person, params["reason"], now)
-        return {"id": "", "uses": [dataclasses.asdict(use) for use in uses], "findings": findings}, step
+        seen = params["review"].encode()
+        review, step = lifecycle.review_break_glass(gate, uses, person, params["reason"], now, seen)
+        about = [dataclasses.asdict(use) for use in uses if review and use.id in review.uses]
+        return {"id": "", "uses": about, "review": review.document.decode() if review else ""}, step
     if params["state"] == "requested":
         wanted = dict(params["request"]) | ({"id": params["id"]} if params["id"] else {})
         proof = b""
@@ -340,6 +349,7 @@ def main() -> None:
             "person": {"type": "str", "default": ""},
             "key": {"type": "path", "default": "~/.ssh/id_ed25519", "no_log": False},
             "reason": {"type": "str", "default": ""},
+            "review": {"type": "str", "default": ""},
             "request": {"type": "dict", "options": request},
             "collection": {"type": "dict", "options": collection},
         },

@@ -8,6 +8,7 @@ change of high risk, one of whom did not open it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import hashlib
@@ -17,9 +18,11 @@ from ..errors import FlowauditError
 from ..trail import canonical, entry
 from ..trail.sqlite import SqliteLog
 from . import signature, trust
-from .repository import Repository, Statements
+from .repository import Repository
 
 VERSION = 1
+_MOST_USES = 500  # of one review
+_MOST_REVIEWS = 20  # whose signatures are looked at
 _FIELDS = {"v", "inventory", "uses", "findings", "at"}
 
 
@@ -69,7 +72,8 @@ def write(inventory: str, uses: Sequence[Use], findings: str, now: datetime.date
     """
     if not findings.strip():
         raise FlowauditError("Say who opened the envelope, why, and what was done: -e change_reason='…'.")
-    return Review(inventory, tuple(use.id for use in uses), findings.strip(), entry.timestamp(now.timestamp()))
+    some = tuple(use.id for use in uses[:_MOST_USES])
+    return Review(inventory, some, findings.strip(), entry.timestamp(now.timestamp()))
 
 
 def read(document: bytes) -> Review:
@@ -98,26 +102,23 @@ def unreviewed(log: SqliteLog, inventory: str) -> list[Use]:
         if value["inventory"] == inventory
         for use in value["uses"]
     }
-    return [
-        Use(value["use"], value["seal"], value["host"], value["at"])
+    # Several logins may be one use; the last of them counts.
+    found = {
+        value["use"]: Use(value["use"], value["seal"], value["host"], value["at"])
         for value in log.told(entry.BREAK_GLASS_USED)
         if value["inventory"] == inventory and value["use"] not in reviewed
-    ]
+    }
+    return list(found.values())
 
 
 def remember(log: SqliteLog, repository: Repository, terms: trust.Terms) -> list[Use]:
-    """The uses that are still to be reviewed; what enough persons have signed counts from now on.
-
-    Raises:
-        FlowauditError: a review in the repository is none, or cannot be read.
-    """
+    """The uses that are still to be reviewed; what enough persons have signed counts from now on."""
     open_uses = unreviewed(log, terms.inventory)
     if not open_uses:
         return []
-    for name, filed in repository.break_glass_reviews().items():
-        review = _checked(name, filed, terms.inventory)
+    for review, approvals in _about(repository, terms.inventory, open_uses):
         covered = {use.id for use in open_uses} & set(review.uses)
-        if not covered or lacking(terms, review, filed.approvals):
+        if not covered or trust.lacking(terms, review.document, approvals, signature.BREAK_GLASS):
             continue
         draft: entry.Draft = {
             "type": entry.BREAK_GLASS_REVIEWED,
@@ -125,7 +126,7 @@ def remember(log: SqliteLog, repository: Repository, terms: trust.Terms) -> list
             "inventory": terms.inventory,
             "uses": sorted(covered),
             "digest": hashlib.sha256(review.document).hexdigest(),
-            "approved_by": len(filed.approvals),
+            "approved_by": len(trust.signed_by(terms, review.document, approvals, signature.BREAK_GLASS)),
         }
         log.append([draft])
         open_uses = [use for use in open_uses if use.id not in covered]
@@ -133,22 +134,16 @@ def remember(log: SqliteLog, repository: Repository, terms: trust.Terms) -> list
 
 
 def pending(repository: Repository, inventory: str, uses: Sequence[Use]) -> Review | None:
-    """The review of just these uses that somebody has begun."""
-    wanted = {use.id for use in uses}
+    """A review that somebody has begun, of some of these uses."""
+    return next((review for review, _approvals in _about(repository, inventory, uses)), None)
+
+
+def _about(repository: Repository, inventory: str, uses: Sequence[Use]) -> Sequence[tuple[Review, Mapping[str, bytes]]]:
+    """The reviews that are about these uses alone; others lie there, and what is none."""
+    known, found = {use.id for use in uses}, []
     for name, filed in repository.break_glass_reviews().items():
-        review = _checked(name, filed, inventory)
-        if set(review.uses) == wanted:
-            return review
-    return None
-
-
-def lacking(terms: trust.Terms, review: Review, approvals: Mapping[str, bytes]) -> str:
-    """What the signatures of a review lack; nothing when they suffice."""
-    return trust.lacking(terms, review.document, approvals, signature.BREAK_GLASS)
-
-
-def _checked(name: str, filed: Statements, inventory: str) -> Review:
-    review = read(filed.document)
-    if (review.name, review.inventory) != (name, inventory):
-        raise FlowauditError(f"The review break-glass/{name[:12]}… is about something else than its place says.")
-    return review
+        with contextlib.suppress(FlowauditError):
+            review = read(filed.document)
+            if (review.name, review.inventory) == (name, inventory) and set(review.uses) <= known:
+                found.append((review, filed.approvals))
+    return found[:_MOST_REVIEWS]

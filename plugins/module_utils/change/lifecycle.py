@@ -205,29 +205,37 @@ def sign_terms(gate: Gate, person: Person) -> Step:
 
 
 def review_break_glass(
-    gate: Gate, uses: Sequence[break_glass.Use], person: Person, findings: str, now: datetime.datetime
-) -> tuple[str, Step]:
+    gate: Gate,
+    uses: Sequence[break_glass.Use],
+    person: Person,
+    findings: str,
+    now: datetime.datetime,
+    document: bytes = b"",
+) -> tuple[break_glass.Review | None, Step]:
     """Sign what was found about uses of a sealed credential: a review that somebody has begun, or a new one.
 
-    Returns what is signed, too.
+    ``document`` is the review that the person has seen; anything else is not signed. Returns what is signed, too.
 
     Raises:
-        FlowauditError: there is no use to review, or nothing is said of it.
+        FlowauditError: nothing is said of the uses, or the person has seen something else.
     """
     step = Step({}, entry.BREAK_GLASS_SIGNED, "", gate.name, person.name)
     if not uses:
-        return "", step
+        return None, step
     begun = break_glass.pending(gate.repository, gate.name, uses)
-    review = begun or break_glass.write(gate.name, uses, findings, now)
+    seen = break_glass.read(document) if document else None
+    review = begun or seen or break_glass.write(gate.name, uses, findings, now)
+    if seen is not None and (review != seen or not set(seen.uses) <= {use.id for use in uses}):
+        raise FlowauditError("The review has changed since you have seen it; look at it again.")
     place = gate.repository.break_glass_place(review.name)
     path = place / repository.APPROVALS / f"{person.name}.sig"
     with contextlib.suppress(FlowauditError, OSError):
         signers = gate.terms.signers.encode()
         signature.verify(review.document, path.read_bytes(), signers, person.name, signature.BREAK_GLASS)
-        return review.findings, step
+        return review, step
     signed, key = _signed(gate, review.document, person, signature.BREAK_GLASS)
     files = {path: signed} if begun else {place / f"{repository.REVIEW}.json": review.document, path: signed}
-    return review.findings, dataclasses.replace(step, files=files, key=key)
+    return review, dataclasses.replace(step, files=files, key=key)
 
 
 def _state(gate: Gate, change: Change, person: Person, reason: str, now: datetime.datetime, name: str) -> Step:

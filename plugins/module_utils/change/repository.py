@@ -145,19 +145,20 @@ class Repository:
         return self.path / BREAK_GLASS / name
 
     def break_glass_reviews(self) -> dict[str, Statements]:
-        """The reviews of a sealed credential's uses, by the names of their directories."""
+        """The reviews of a sealed credential's uses, by the names of their directories.
+
+        One that cannot be read is none: it must not hold up the others.
+        """
         place, found = self.path / BREAK_GLASS, {}
         try:
             names = sorted(filter(_DIGEST.fullmatch, os.listdir(place)))[:_MOST_REVIEWS]
-            for name in names:
-                with _directory(place / name) as directory:
-                    document = _read(directory, f"{REVIEW}.json", model.LARGEST)
-                    if document is not None:
-                        found[name] = Statements(document, _approvals(directory))
-        except FileNotFoundError:
+        except OSError:
             return {}
-        except OSError as error:
-            raise FlowauditError(f"The reviews in {place} cannot be read: {error.strerror}.") from error
+        for name in names:
+            with contextlib.suppress(OSError, FlowauditError), _directory(place / name) as directory:
+                document = _read(directory, f"{REVIEW}.json", model.LARGEST)
+                if document is not None:
+                    found[name] = Statements(document, _approvals(directory))
         return found
 
     def write(self, change_id: str, name: str, content: bytes) -> pathlib.Path:

@@ -148,6 +148,16 @@ def lacking(terms: Terms, document: bytes, approvals: Mapping[str, bytes], names
     """
     rules = policy.parse(terms.rules)
     rule = rules.approvals[Risk.HIGH]
+    people = signed_by(terms, document, approvals, namespace)
+    needed = max(rule.count, 1)
+    if len(people) < needed:
+        return f"{len(people)} of {needed} persons have signed for it"
+    missing = [role for role in rule.roles if not people & rules.roles[role]]
+    return f"nobody of the role {missing[0]} has signed for it" if missing else ""
+
+
+def signed_by(terms: Terms, document: bytes, approvals: Mapping[str, bytes], namespace: str) -> set[str]:
+    """Who has signed a document, each with a key of their own."""
     people: dict[str, str] = {}  # key → person
     for person, signed in approvals.items():
         try:
@@ -156,8 +166,4 @@ def lacking(terms: Terms, document: bytes, approvals: Mapping[str, bytes], names
             continue
         if by.principal not in people.values():
             people.setdefault(by.key, by.principal)
-    needed = max(rule.count, 1)
-    if len(people) < needed:
-        return f"{len(people)} of {needed} persons have signed for it"
-    lacking = [role for role in rule.roles if not set(people.values()) & rules.roles[role]]
-    return f"nobody of the role {lacking[0]} has signed for it" if lacking else ""
+    return set(people.values())

@@ -26,6 +26,7 @@ _REASONS = {
     "no_certificate": "with a key or a password instead of a certificate",
     "foreign_certificate": "with a certificate of another CA",
     "unknown_run": "with a certificate of no run that the trail has",
+    "unknown_seal": "with a sealed credential that this control node has not made",
     "other_hosts": "with a certificate of a run that is about other hosts",
     "before_run": "before its run began",
     "after_run": "after its run had ended",

@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import hashlib
 import pathlib
+import re
 import secrets
 import typing as t
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ if t.TYPE_CHECKING:
 # The clocks of control node and hosts may differ by so much.
 LEEWAY = datetime.timedelta(minutes=1)
 _KEY = "The certificate authority"
+_SEAL = re.compile(r"flowaudit-break-glass:([0-9a-f]{8})")
 LONGEST_SEAL = 731  # days that a sealed credential is valid
 _MOST = 256  # of OpenSSH
 _EXTENSIONS = (b"permit-pty",)  # sudo may ask for one; nothing is forwarded
@@ -57,8 +59,8 @@ def seal_id(seal: str) -> str:
 
 def seal_of(name: str) -> str:
     """The seal that a key id names; nothing when it is of another kind."""
-    prefix = seal_id("")
-    return name.removeprefix(prefix) if name.startswith(prefix) else ""
+    named = _SEAL.fullmatch(name)
+    return named[1] if named else ""
 
 
 def key_id(change_id: str, run: str, account: str) -> str:

@@ -13,7 +13,7 @@ import datetime
 import re
 import typing as t
 
-from ..change import window
+from ..change import break_glass, window
 from ..trail import canonical, commitment, entry
 from ..trail.commitment import Opening
 from ..trail.entry import Draft
@@ -24,6 +24,7 @@ _ACCEPTED = re.compile(
     r"Accepted (?P<method>\S+) for (?P<account>\S+) from (?P<address>\S+) port \d+ ssh2"
     r"(?:: \S+ (?P<key>SHA256:\S+)(?: ID (?P<key_id>.*) \(serial \d+\) CA \S+ (?P<authority>SHA256:\S+))?)?"
 )
+_ONE_USE = datetime.timedelta(minutes=10)
 _RUN = re.compile(r"flowaudit:(?P<change>[^:]*):(?P<run>[0-9a-f-]{36}):.+")
 
 
@@ -77,12 +78,29 @@ def entry_of(log: SqliteLog, host: Host, login: Login) -> tuple[Draft, Opening] 
         "login": opening.commitment,
     }
     seal = certificate.seal_of(login.key_id) if ours else ""
+    if seal and not _is_sealed(log, host.inventory, seal):
+        return {**draft, "type": entry.SESSION_UNACCOUNTED, "reason": "unknown_seal"}, opening
     if seal:
-        return {**draft, "type": entry.BREAK_GLASS_USED, "use": entry.new_id(), "seal": seal}, opening
+        use = _use(log, host, login, seal)
+        return {**draft, "type": entry.BREAK_GLASS_USED, "use": use, "seal": seal}, opening
     run, reason = _account(log, host, login, ours)
     if reason:
         return {**draft, "type": entry.SESSION_UNACCOUNTED, "reason": reason}, opening
     return {**draft, "type": entry.SESSION_OPENED, **run}, opening
+
+
+def _is_sealed(log: SqliteLog, inventory: str, seal: str) -> bool:
+    """Whether there is such a credential: a host, which may be in anybody's hands, can say that any was used."""
+    return any((value["inventory"], value["seal"]) == (inventory, seal) for value in log.told(entry.BREAK_GLASS_SEALED))
+
+
+def _use(log: SqliteLog, host: Host, login: Login, seal: str) -> str:
+    """The use that a login belongs to: logins within minutes of each other are one."""
+    for use in reversed(break_glass.unreviewed(log, host.inventory)):
+        at = window.parse_moment("at", use.at)
+        if (use.host, use.seal) == (host.name, seal) and abs(login.at - at) < _ONE_USE:
+            return use.id
+    return entry.new_id()
 
 
 def _account(log: SqliteLog, host: Host, login: Login, ours: bool) -> tuple[Draft, str]:

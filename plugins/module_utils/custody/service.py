@@ -230,6 +230,8 @@ def _seal(given: argparse.Namespace) -> int:
         words,
     )
     _say(seal.sheets(sealed, given.language))
+    if not sealed.hosts:
+        _say("No host of this inventory is watched: nobody will be told that it was used.", sys.stderr)
     principal = certificate.seal_principal(told["seal"])
     _say(f"Printed once, kept nowhere. The hosts let it in with host_access_break_glass: [{principal}].", sys.stderr)
     return 0

@@ -184,8 +184,9 @@ class Session:
                 self._record_denial(inventory.name, command, denied.refusals)
                 raise Refused(str(denied), [(item.code, item.message, item.mend) for item in denied.refusals]) from None
             # All that can fail before it is recorded; handed over when the run's beginning is.
-            made = self._certified(inventory, granted, command, message, run, now)
-            draft = {**granted.fields, "type": entry.RUN_AUTHORIZED, "ts": entry.timestamp(), "run": run}
+            made, hosts = self._certified(inventory, granted, command, message, run, now)
+            draft = {**granted.fields, "hosts": hosts, "type": entry.RUN_AUTHORIZED}
+            draft |= {"ts": entry.timestamp(), "run": run}
             if granted.change_id:
                 draft["chg"] = granted.change_id
             self._log.append([draft], granted.openings)
@@ -233,12 +234,11 @@ class Session:
         message: Message,
         run: str,
         now: datetime.datetime,
-    ) -> str:
-        """The certificate for a run; empty when none is asked for."""
-        public_key = message.get("public_key")
+    ) -> tuple[str, list[str]]:
+        """The certificate for a run, and the hosts it is for; empty when none is asked for."""
+        public_key, hosts = message.get("public_key"), list(granted.fields["hosts"])
         if not isinstance(public_key, str):
-            return ""
-        hosts = granted.fields["hosts"]
+            return "", hosts
         if granted.hosts is None:
             hosts = _hosts(message.get("inventory_hosts"), command)
         longest = self._desk.settings.maximum_validity
@@ -247,7 +247,7 @@ class Session:
         authority = certificate.Authority.load(self._desk.settings.authority(inventory.name))
         name = certificate.key_id(granted.change_id, run, provenance.account(self._peer.uid))
         principals = [certificate.principal(host) for host in hosts]
-        return authority.certify(public_key, principals, name, now, until)
+        return authority.certify(public_key, principals, name, now, until), hosts
 
     # ── Recording ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -373,7 +373,8 @@ class Session:
         terms = trust.accepted(self._log, inventory.name)
         if terms is None:
             raise FlowauditError(f"Nobody has said yet whom to believe about {inventory.name}.")
-        uses = break_glass.remember(self._log, gate.repository, terms)
+        with self._desk.judging[inventory.name]:
+            uses = break_glass.remember(self._log, gate.repository, terms)
         return {"uses": [dataclasses.asdict(use) for use in uses]}
 
     def _seal(self, message: Message) -> Message:

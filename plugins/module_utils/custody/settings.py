@@ -90,7 +90,7 @@ def load(path: pathlib.Path) -> Settings:
     if not isinstance(group, str):
         raise FlowauditError(f"{path}: group is a name.")
     alarm_url = value.get("alarm_url", "")
-    if not isinstance(alarm_url, str) or not re.fullmatch(r"(https?://\S+)?", alarm_url):
+    if not isinstance(alarm_url, str) or not re.fullmatch(r"(https?://[!-~]+)?", alarm_url):
         raise FlowauditError(f"{path}: alarm_url is a URL of HTTP.")
     return Settings(directory, inventories, datetime.timedelta(seconds=seconds), publishing, alarm_url, group)
 

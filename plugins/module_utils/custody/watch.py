@@ -14,6 +14,7 @@ import datetime
 import json
 import os
 import pathlib
+import re
 import select
 import subprocess
 import threading
@@ -24,7 +25,7 @@ from ..change import programs
 from ..errors import FlowauditError
 from ..trail import entry
 from ..trail.home import Home
-from ..trail.sqlite import SqliteLog
+from ..trail.sqlite import SELDOM, SqliteLog
 from . import certificate, logins
 from .alarm import Alarm
 from .client import Credential
@@ -33,6 +34,7 @@ from .settings import Inventory, Settings, Target
 ACCOUNT = "flowaudit-watch"
 _VALIDITY = datetime.timedelta(minutes=5)  # it is looked at when a connection begins
 _LINE = 64 * 1024  # bytes; journalctl leaves out what is longer than 4 KiB
+_CURSOR = re.compile(r"[0-9a-z=;]{1,512}")  # as the host's command takes it
 _AGAIN = 5.0  # seconds between two attempts to reach a host
 _PATIENCE = 300.0  # seconds that a host may be out of reach, as when it restarts
 _ALARMS = 2.0  # seconds between two looks for what is to be told
@@ -67,12 +69,15 @@ class Watcher:
         while not self._stopped.is_set():
             try:
                 with contextlib.closing(SqliteLog(Home(self._settings.trail))) as log:
+                    self._recall(log)
                     try:
                         self._follow(log)
                     finally:
                         self._miss(log)
-            except (FlowauditError, OSError) as error:
+            except FlowauditError as error:
                 self._say(f"{self._name}: {error}")
+            except Exception as error:  # a host may say anything, and must not end its watch with it
+                self._say(f"{self._name}: {type(error).__name__}: {error}")
             self._stopped.wait(_AGAIN)
 
     def _follow(self, log: SqliteLog) -> None:
@@ -101,8 +106,18 @@ class Watcher:
             draft, opening = found
             log.append([draft], [opening])
         # After it is recorded: a login may be told twice, and is not forgotten.
-        if isinstance(cursor, str) and cursor:
+        if isinstance(cursor, str) and _CURSOR.fullmatch(cursor):
             _write(self._place / f"{self._name}.cursor", cursor)
+
+    def _recall(self, log: SqliteLog) -> None:
+        """Know whether somebody was told that the host is out of reach, also by the service before this one."""
+        kinds = (entry.HOST_UNWATCHED, entry.HOST_WATCHED)
+        rows = log.ask(
+            f"SELECT type FROM entries INDEXED BY entries_type WHERE {SELDOM} AND type IN (?, ?) AND host = ?"
+            " ORDER BY seq DESC LIMIT 1",
+            (*kinds, self._name),
+        )
+        self._reported = bool(rows) and rows[0][0] == entry.HOST_UNWATCHED
 
     def _found(self, log: SqliteLog) -> None:
         self._lost = None
@@ -122,17 +137,21 @@ class Watcher:
 
     @contextlib.contextmanager
     def _connected(self, authority: certificate.Authority) -> t.Iterator[subprocess.Popen[bytes]]:
-        now = datetime.datetime.now(datetime.UTC)
         credential = Credential()
+        try:
+            yield from self._followed(authority, credential)
+        finally:
+            credential.close()
+
+    def _followed(
+        self, authority: certificate.Authority, credential: Credential
+    ) -> t.Iterator[subprocess.Popen[bytes]]:
+        now = datetime.datetime.now(datetime.UTC)
         name = certificate.watch_id(self._inventory.name, self._name)
         principals = [certificate.watch_principal(self._name)]
         credential.certify(authority.certify(credential.public, principals, name, now, now + _VALIDITY))
         known_hosts = self._place / f"{self._name}.known_hosts"
         _write(known_hosts, f"{self._name} {self._target.key}")
-        try:
-            cursor = (self._place / f"{self._name}.cursor").read_text("ascii").strip()
-        except FileNotFoundError:
-            cursor = ""
         options = {
             "BatchMode": "yes",
             "IdentitiesOnly": "yes",
@@ -147,7 +166,7 @@ class Watcher:
             "ServerAliveCountMax": "3",
         }
         words = [word for option in options.items() for word in ("-o", "=".join(option))]
-        address = ["-p", str(self._target.port), "-l", ACCOUNT, "--", self._target.address, cursor or "begin"]
+        address = ["-p", str(self._target.port), "-l", ACCOUNT, "--", self._target.address, self._cursor() or "begin"]
         process = subprocess.Popen(
             [programs.path("ssh"), "-F", "none", "-T", *words, *address],
             stdin=subprocess.DEVNULL,
@@ -162,7 +181,14 @@ class Watcher:
         finally:
             process.kill()
             process.communicate()
-            credential.close()
+
+    def _cursor(self) -> str:
+        """Where in the host's journal to go on; nothing when that is not known."""
+        try:
+            found = (self._place / f"{self._name}.cursor").read_text("utf-8").strip()
+        except FileNotFoundError:
+            return ""
+        return found if _CURSOR.fullmatch(found) else ""
 
 
 class Watch:
@@ -202,7 +228,7 @@ class Watch:
                 try:
                     for line in alarm.deliver(log):
                         self._say(line)
-                except FlowauditError as error:
+                except (FlowauditError, OSError) as error:
                     self._say(str(error))
         for watcher in self._watchers:
             watcher.stop()

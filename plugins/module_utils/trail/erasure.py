@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import typing as t
 from collections.abc import Sequence
 
 from ..errors import FlowauditError
@@ -13,13 +14,16 @@ from .sqlite import SqliteLog
 
 
 def commitments_of(log: SqliteLog, account: str) -> list[str]:
-    """The commitments to an actor with this account, as it is or as it logged in."""
-    found = []
-    for commitment, value in log.ask("SELECT commitment, value FROM openings WHERE kind = 'actor' ORDER BY seq"):
-        actor = json.loads(value)
-        if account in (actor.get("user"), actor.get("login_user")):
-            found.append(commitment)
-    return found
+    """The commitments to an actor with this account, as it is or as it logged in, and to its logins to hosts."""
+    rows = log.ask("SELECT commitment, kind, value FROM openings WHERE kind IN ('actor', 'login') ORDER BY seq")
+    return [commitment for commitment, kind, value in rows if account in _accounts(kind, json.loads(value))]
+
+
+def _accounts(kind: str, value: dict[str, t.Any]) -> set[t.Any]:
+    if kind == "actor":
+        return {value.get("user"), value.get("login_user")}
+    # Of a run's certificate the key id ends with who ran it (custody.certificate.key_id).
+    return {value.get("account"), str(value.get("key_id")).rpartition(":")[2]}
 
 
 def erase(log: SqliteLog, commitments: Sequence[str], reason: str) -> list[str]:

@@ -96,9 +96,22 @@ def test_another_host_or_another_time_is_not_the_runs(log: sqlite.SqliteLog) -> 
 
 
 def test_a_sealed_credential_is_known_by_its_key_id(log: sqlite.SqliteLog) -> None:
-    found = of(log, message(certificate.seal_id("1f2e3d4c")))
+    told = message(certificate.seal_id("1f2e3d4c"))
+    # A host may say anything.
+    assert of(log, told)["reason"] == "unknown_seal"
+    fields = {"ts": entry.timestamp(), "seal": "1f2e3d4c", "until": entry.timestamp()}
+    log.append([{"type": entry.BREAK_GLASS_SEALED, "inventory": "staging", **fields}])
+    assert of(log, told)["reason"] == "unknown_seal"
+    log.append([{"type": entry.BREAK_GLASS_SEALED, "inventory": "production", **fields}])
+    found = of(log, told)
     assert (found["type"], found["seal"]) == (entry.BREAK_GLASS_USED, "1f2e3d4c")
     assert found["use"] and found["at"] == entry.timestamp(NOW.timestamp())
+    # Logins within minutes are one use, later ones another.
+    assert of(log, told, NOW + 5 * MINUTE)["use"] == found["use"]
+    assert of(log, told, NOW + 14 * MINUTE)["use"] == found["use"]
+    assert of(log, told, NOW + 30 * MINUTE)["use"] != found["use"]
+    assert of(log, told, host=logins.Host("nuc2", "production", CA))["use"] != found["use"]
+    assert of(log, message(certificate.seal_id("x" * 60_000)))["reason"] == "unknown_run"
 
 
 def test_what_watches_is_not_reported(log: sqlite.SqliteLog) -> None:

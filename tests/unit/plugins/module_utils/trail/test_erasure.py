@@ -34,6 +34,20 @@ def test_a_person_is_erased_and_nobody_else(log):
     assert b"asmith" in contents
 
 
+def test_the_logins_of_a_person_are_theirs(log):
+    made = {}
+    for account, key_id in [
+        ("ops", "flowaudit:CHG-2026-0042:run:jdoe"),
+        ("jdoe", ""),
+        ("ops", "flowaudit:-:run:asmith"),
+    ]:
+        opening = commitment.commit("login", json.dumps({"account": account, "key_id": key_id}).encode())
+        log.append([{"type": entry.SESSION_OPENED, "ts": entry.timestamp(), "login": opening.commitment}], [opening])
+        made[opening.commitment] = account + key_id
+    found = erasure.commitments_of(log, "jdoe")
+    assert [made[one] for one in found] == ["opsflowaudit:CHG-2026-0042:run:jdoe", "jdoe"]
+
+
 def test_what_was_altered_can_be_erased_too(log):
     one = start(log, "jdoe", "jdoe")
     ((trigger,),) = log.ask("SELECT sql FROM sqlite_master WHERE name = 'openings_are_append_only'")
