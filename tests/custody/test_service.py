@@ -196,6 +196,10 @@ def test_an_inventory_that_needs_no_changes(node: Node) -> None:
     assert done.returncode == 0, done.stdout
     assert node.visits() == {"h1": 1, "h2": 0, "h3": 0}
     assert [value["chg"] for value in node.custodian.entries() if "chg" in value] == []
+    # Without a limit it is for all of them, and the trail says so.
+    assert node.run("play.yml", inventory="inventories/demo").returncode == 0
+    assert node.visits() == {"h1": 2, "h2": 1, "h3": 1}
+    assert [value["hosts"] for value in node.entries("run.authorized")][-2:] == [["h1"], ["h1", "h2", "h3"]]
 
 
 def step(node: Node, playbook: str, change_id: str, person: str, *more: str) -> str:
