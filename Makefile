@@ -115,6 +115,7 @@ bench-edge: venv ## What the edge costs, beside the application asked directly; 
 bench-trail: venv ## What recording costs a run, beside no recording and beside ARA; half an hour (docs/figures.md)
 	tests/packages $(PACKAGES)
 	python tests/benchmark/trail_core.py
+	python tests/benchmark/trail_custody.py
 	python tests/benchmark/trail_runs.py
 
 .PHONY: bench-gate
