@@ -232,7 +232,6 @@ class _Process:
     pid: t.ClassVar[int] = 0
     command: t.ClassVar[str] = ""
     playbooks_left: t.ClassVar[int] = 0
-    warm: t.ClassVar[bool] = False  # Ansible has made the copy of a result once
     failure: t.ClassVar[str] = ""  # why the run's beginning could not be recorded
     hosts: t.ClassVar[t.Any] = None  # the inventory
 
@@ -276,22 +275,6 @@ def _record(hook: Hook) -> Hook:
     return t.cast(Hook, record)
 
 
-def _later(hook: Hook) -> Hook:
-    """A hook that tells of hosts and tasks, of which there are many: it is done by the trail's thread, with others.
-
-    What Ansible hands over is a copy that nobody changes any more; a task's own fields stay as they are.
-    """
-    record = _record(hook)
-
-    @functools.wraps(hook)
-    def later(self: CallbackModule, *args: t.Any, **kwargs: t.Any) -> None:
-        # What Ansible loads for its first result must not be half loaded by a thread when a worker is forked.
-        _Process.warm = _Process.warm or any(hasattr(value, "result") for value in args)  # asking makes it
-        self._recorder().later(functools.partial(record, self, *args, **kwargs))
-
-    return t.cast(Hook, later)
-
-
 def _fault(hook: t.Callable[..., None], error: Exception) -> str:
     # Without its text, which may quote anything.
     place = error.__traceback__
@@ -332,8 +315,6 @@ class CallbackModule(CallbackBase):
 
     @_gate
     def v2_playbook_on_start(self, playbook: t.Any) -> None:
-        if self._recorder().begun:
-            self._recorder().settle()  # what is told of the playbook before has its directory
         written = exact(playbook._file_name or "")
         directory = exact(playbook._basedir or ".")
         self._base = str(provenance.top_of(directory) or os.path.realpath(directory))
@@ -388,53 +369,55 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_handler_task_start(self, task: t.Any) -> None:
         self._task(task, True)
 
-    @_later
+    @_record
     def v2_runner_on_start(self, host: t.Any, task: t.Any) -> None:
         self._recorder().dispatched(exact(task._uuid), exact(host.get_name()))
 
-    @_later
+    @_record
     def v2_runner_on_ok(self, result: t.Any) -> None:
         self._result(result, "ok")
         if result.task.resolved_action == "flowaudit.ops.trail_event" and not _hidden(result):
             self._events(result)
 
-    @_later
+    @_record
     def v2_runner_on_failed(self, result: t.Any, ignore_errors: bool = False) -> None:
         self._result(result, "failed", ignored=bool(ignore_errors))
 
-    @_later
+    @_record
     def v2_runner_on_skipped(self, result: t.Any) -> None:
         self._result(result, "skipped")
 
-    @_later
+    @_record
     def v2_runner_on_unreachable(self, result: t.Any) -> None:
         self._result(result, "unreachable")
 
-    @_later
+    # These come from another thread of Ansible.
+
+    @_record
     def v2_runner_item_on_ok(self, result: t.Any) -> None:
         self._item(result, "ok")
 
-    @_later
+    @_record
     def v2_runner_item_on_failed(self, result: t.Any) -> None:
         self._item(result, "failed")
 
-    @_later
+    @_record
     def v2_runner_item_on_skipped(self, result: t.Any) -> None:
         self._item(result, "skipped")
 
-    @_later
+    @_record
     def v2_runner_retry(self, result: t.Any) -> None:
         self._mention(entry.TASK_RETRY, result)
 
-    @_later
+    @_record
     def v2_runner_on_async_poll(self, result: t.Any) -> None:
         self._mention(entry.TASK_ASYNC, result, "started")
 
-    @_later
+    @_record
     def v2_runner_on_async_ok(self, result: t.Any) -> None:
         self._mention(entry.TASK_ASYNC, result, "ok")
 
-    @_later
+    @_record
     def v2_runner_on_async_failed(self, result: t.Any) -> None:
         self._mention(entry.TASK_ASYNC, result, "failed")
 

@@ -25,7 +25,7 @@ from .log import Sink
 from .publish import Publisher, Publishing
 from .run import Run, close_dead_runs, in_flight
 from .sqlite import SqliteLog
-from .writer import Taken, Writer
+from .writer import Writer
 
 if t.TYPE_CHECKING:
     from ..change.authorization import Authorization
@@ -49,17 +49,8 @@ class Settings:
 _OUTCOMES = {"failed": "failures", "unreachable": "unreachable", "skipped": "skipped"}
 
 
-@dataclasses.dataclass
-class _Step:
-    """What the writer's thread records of something that happened at a moment."""
-
-    time: float  # since the epoch
-    clock: float  # of time.monotonic
-    taken: list[Taken] = dataclasses.field(default_factory=list)
-
-
 class Recorder:
-    """The run of this process; its methods are called by one thread at a time, and in steps by the writer's."""
+    """The run of this process; its methods are called by one thread at a time."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -75,8 +66,6 @@ class Recorder:
         self._warned = False
         self._fault = ""
         self._started = time.monotonic()
-        self._step: _Step | None = None  # of the writer's thread
-        # What hosts do is known to the writer's thread, which is told of it in steps.
         self._tasks: dict[str, Fields] = {}
         self._flying: dict[tuple[str, str], float] = {}  # (host, task) → when it was dispatched
         self._items: dict[tuple[str, str], events.Items] = {}  # the same → its loop so far
@@ -137,15 +126,6 @@ class Recorder:
         self._warned = False
         return []
 
-    def later(self, step: t.Callable[[], None]) -> None:
-        """Have a step of recording done by the writer's thread: what it records has its place and its time here."""
-        moment = time.time(), time.monotonic()
-        self._writer.promise(lambda: self._kept(step, *moment))
-
-    def settle(self) -> None:
-        """Wait until the steps so far are done."""
-        self._writer.settle()
-
     def note(self, kind: str, fields: Fields) -> None:
         """Record something that needs no more said about it here."""
         self._record(kind, fields)
@@ -162,7 +142,7 @@ class Recorder:
 
     def dispatched(self, task: str, host: str) -> None:
         """Record that a host is about to do a task."""
-        self._flying[(host, task)] = self._clock()
+        self._flying[(host, task)] = time.monotonic()
         self._record(entry.TASK_DISPATCHED, {"task": task, "hosts": [host]})
 
     def mention(self, kind: str, task: str, host: str, fields: Fields) -> None:
@@ -180,7 +160,7 @@ class Recorder:
         """Record a result; ``made`` makes it of the seconds that the host took, and of the items of its loop."""
         begun = self._flying.pop((host, task), None)
         items = self._items.pop((host, task), events.Items())
-        result = made(0.0 if begun is None else self._clock() - begun, items)
+        result = made(0.0 if begun is None else time.monotonic() - begun, items)
         fields, openings = result.fields(self.settings.policy)
         self._record(entry.TASK_RESULT, fields, openings)
         self._count(result)
@@ -203,8 +183,6 @@ class Recorder:
         Raises:
             FlowauditError: the trail cannot be written.
         """
-        if stats is None:
-            self.settle()
         counts = _by_host(self._counts if stats is None else stats)
         return self._end(counts, _status(counts))
 
@@ -238,7 +216,6 @@ class Recorder:
         if self._run.ended:
             self._run.flush()
             return []
-        self.settle()
         flying = in_flight(self._flying, self._tasks)
         fields = {"reason": reason, "tasks_in_flight": flying, "dur_ms": self._milliseconds(), **(fields or {})}
         self._run.end(entry.RUN_ABORTED, fields)
@@ -278,25 +255,8 @@ class Recorder:
             self._run.record(kind, fields, openings)
         self._publisher.start()
 
-    def _kept(self, step: t.Callable[[], None], moment: float, clock: float) -> list[Taken]:
-        """The entries of a step."""
-        made = self._step = _Step(moment, clock)
-        try:
-            step()
-        finally:
-            self._step = None
-        return made.taken
-
-    def _clock(self) -> float:
-        step = self._step if self._writer.is_mine else None
-        return time.monotonic() if step is None else step.clock
-
     def _record(self, kind: str, fields: Fields, openings: Sequence[Opening] = ()) -> None:
-        step = self._step if self._writer.is_mine else None
-        if step is not None:
-            draft = self._run.draft(kind, {"ts": entry.timestamp(step.time), **fields})
-            step.taken.append((draft, openings))
-        elif self._held is None:
+        if self._held is None:
             self._run.record(kind, fields, openings)
         else:
             self._held.append((kind, {"ts": entry.timestamp(), **fields}, openings))

@@ -40,14 +40,10 @@ class Run:
 
     def record(self, kind: str, fields: Fields, openings: Sequence[Opening] = ()) -> None:
         """Record something that has happened; returns at once."""
-        self._writer.put(self.draft(kind, fields), openings)
-
-    def draft(self, kind: str, fields: Fields) -> entry.Draft:
-        """The entry of something that has happened."""
         draft = {"ts": entry.timestamp(), **fields, "type": kind, "run": self.id}
         if self.change_id:
             draft["chg"] = self.change_id
-        return draft
+        self._writer.put(draft, openings)
 
     def flush(self) -> None:
         """Wait until what was recorded is durable.

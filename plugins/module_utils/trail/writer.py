@@ -4,9 +4,6 @@
 
 A batch is written when it has 64 entries, when its first entry is 250 ms old, and whenever someone waits for it. An
 entry counts as recorded when ``flush`` has returned after it.
-
-What costs is to do anything at all between two forks of Ansible's workers: each page of memory that is written to is
-copied anew after each. So entries may be put as promises, which the thread keeps when it takes them up, many at once.
 """
 
 from __future__ import annotations
@@ -31,8 +28,7 @@ BATCH = 64  # entries
 DELAY = 0.25  # seconds
 BACKLOG = 10_000  # entries kept while the log cannot be written; about 10 MB
 
-Taken = tuple[Draft, Sequence[Opening]]
-Promise = t.Callable[[], Sequence[Taken]]  # makes entries, in the writer's thread
+_Taken = tuple[Draft, Sequence[Opening]]
 
 
 class _Sign(enum.Enum):
@@ -68,14 +64,14 @@ class Writer:
 
     def __init__(self, opened: t.Callable[[], Sink]) -> None:
         # Reentrant, unlike queue.Queue: a signal handler may put while put is at work.
-        self._queue: queue.SimpleQueue[_Flush | _Call | _Sign | threading.Event] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Flush | _Call | _Sign] = queue.SimpleQueue()
         # What was put and not taken up yet. The thread is woken by the first, not by each: where workers keep all
         # processors busy, waking it is what costs.
-        self._put: collections.deque[Taken | Promise] = collections.deque()
+        self._put: collections.deque[_Taken] = collections.deque()
         self._knows = False  # the thread knows that there are some
         self._opened = opened
         self._log: Sink | None = None
-        self._batch: list[Taken] = []
+        self._batch: list[_Taken] = []
         self._lost = 0  # entries that are not recorded, and no entry says so yet
         self._untold = 0  # those that nobody who waits was told of
         self._gap: Draft = {}
@@ -86,25 +82,7 @@ class Writer:
 
     def put(self, draft: Draft, openings: Sequence[Opening] = ()) -> None:
         """Take an entry; the caller does not change it any more."""
-        self._promise((draft, openings))
-
-    def promise(self, made: Promise) -> None:
-        """Take entries that are made later, and have their place here; it does not fail."""
-        self._promise(made)
-
-    @property
-    def is_mine(self) -> bool:
-        """Whether it is the writer's thread that asks: a promise is being kept."""
-        return threading.get_ident() == self._thread.ident
-
-    def settle(self) -> None:
-        """Wait until the promises that were put are kept, whether they can be written or not."""
-        kept = threading.Event()
-        self._queue.put(kept)
-        self._wait(kept)
-
-    def _promise(self, item: Taken | Promise) -> None:
-        self._put.append(item)
+        self._put.append((draft, openings))
         if not self._knows or len(self._put) >= BATCH:
             self._knows = True
             self._queue.put(_Sign.PUT)
@@ -159,10 +137,6 @@ class Writer:
                 if len(self._put) < BATCH or self.error is not None:
                     continue
             self._take_up()
-            if isinstance(taken, threading.Event):
-                taken.set()
-                deadline = deadline or time.monotonic() + DELAY
-                continue
             if self._batch or self._lost or isinstance(taken, _Flush | _Call):
                 self._write()
             deadline = time.monotonic() + 1.0 if self._batch else None
@@ -182,14 +156,7 @@ class Writer:
         # First, so whoever puts an entry that is not seen here says so again.
         self._knows = False
         for _number in range(len(self._put)):
-            item = self._put.popleft()
-            try:
-                made = item() if callable(item) else (item,)
-            except Exception:  # it does not fail; if it does, that must not hold up the others
-                self._lose({})
-                continue
-            for taken in made:
-                self._take(taken)
+            self._take(self._put.popleft())
 
     def _call(self, call: _Call) -> None:
         if self.error is not None or self._log is None:
@@ -200,7 +167,7 @@ class Writer:
         except BaseException as error:  # whoever waits is told
             call.error = error
 
-    def _take(self, taken: Taken) -> None:
+    def _take(self, taken: _Taken) -> None:
         if self._merged(taken[0]):
             return
         if len(self._batch) < BACKLOG:

@@ -87,46 +87,6 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return reasons
 
 
-# ── Steps that the writer's thread does ──────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_step_has_its_place_and_its_time(home: Home, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder.begin(START)
-    recorder.task_started("t1", TASK)
-    moments = iter([100.0, 102.5])
-    monkeypatch.setattr(time, "monotonic", lambda: next(moments))
-    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.25)
-    recorder.later(lambda: recorder.dispatched("t1", "h1"))
-    recorder.later(lambda: done(recorder))
-    monkeypatch.undo()
-    recorder.note(entry.EVENT, {"name": "after"})
-    recorder.end({})
-    told = entries(home)
-    assert [value["type"] for value in told[2:]] == ["task.start", "task.dispatched", "task.result", "event", "run.end"]
-    assert told[4]["dur_ms"] == 2500
-    assert {told[3]["ts"], told[4]["ts"]} == {"2027-01-15T08:00:00.250Z"}
-    assert told[5]["ts"] < told[4]["ts"]
-
-
-def test_an_end_and_a_signal_know_what_steps_have_told(home: Home, recorder: Recorder) -> None:
-    recorder.begin(START)
-    recorder.task_started("t1", TASK)
-    recorder.later(lambda: recorder.dispatched("t1", "h1"))
-    recorder.later(lambda: recorder.dispatched("t1", "h2"))
-    recorder.later(lambda: done(recorder))
-    recorder.abort("signal", {"signal": "SIGTERM"}, publish=False)
-    (aborted,) = [value for value in entries(home) if value["type"] == "run.aborted"]
-    assert [item["host"] for item in aborted["tasks_in_flight"]] == ["h2"]
-
-
-def test_a_step_that_fails_stops_the_run_at_the_next_task(home: Home, recorder: Recorder) -> None:
-    recorder.begin(START)
-    recorder.later(lambda: recorder.missed("Something was not recorded."))
-    with pytest.raises(FlowauditError, match="Something was not recorded"):
-        recorder.proceed()
-    assert "gap" in kinds(home)
-
-
 # ── As it should be ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
