@@ -235,8 +235,8 @@ def test_it_sees_who_logs_in_to_a_host(
         wait_until(lambda: of_this_login() == before + 1, 60, "Root's line, and no other")
         # The account for it runs its command, and nothing else.
         assert ssh(key, "flowaudit-watch", "true").returncode == 255
-        sealed_in = control.check_output("cat /var/lib/flowaudit/custody/watch/production/demo_nuc.cursor")
-        assert sealed_in.startswith("s=")
+        place = control.check_output("cat /var/lib/flowaudit/custody/watch/production/demo_nuc.cursor")
+        assert place.startswith("s=")
         exposure = control.check_output("systemd-analyze security --no-pager flowaudit-watch.service | tail -1")
         assert float(re.search(r"([0-9.]+) (SAFE|OK|MEDIUM|EXPOSED|UNSAFE)", exposure)[1]) < 3, exposure  # type: ignore[index]
     finally:

@@ -114,8 +114,8 @@ class Watcher:
         kinds = (entry.HOST_UNWATCHED, entry.HOST_WATCHED)
         rows = log.ask(
             f"SELECT type FROM entries INDEXED BY entries_type WHERE {SELDOM} AND type IN (?, ?) AND host = ?"
-            " ORDER BY seq DESC LIMIT 1",
-            (*kinds, self._name),
+            " AND json_extract(line, '$.inventory') = ? ORDER BY seq DESC LIMIT 1",
+            (*kinds, self._name, self._inventory.name),
         )
         self._reported = bool(rows) and rows[0][0] == entry.HOST_UNWATCHED
 
