@@ -55,6 +55,20 @@ KEPT_FIELDS: dict[str, tuple[str, ...]] = {
     "ansible.builtin.user": ("uid", "state", "system"),
     "ansible.builtin.wait_for": ("port", "elapsed"),
     "ansible.legacy.command": ("rc",),
+    "flowaudit.ops.release": (
+        "release_id",
+        "previous_id",
+        "colour",
+        "migration_class",
+        "images",
+        "git_commit",
+        "schema_before",
+        "restore_point",
+        "confirmed_after",
+        "timings",
+        "taken_back",
+        "resumed_at",
+    ),
 }
 # Modules whose diff is about states, not about contents.
 KEPT_DIFFS = frozenset(

@@ -32,7 +32,7 @@ from refapp.metrics import Metrics
 from refapp.models import Document, Status
 from refapp.parse import UnreadableError, parse
 from refapp.redis_store import DOCUMENTS, LimitExceededError
-from refapp.release import VERSION
+from refapp.release import ERROR_EVERY, VERSION
 from refapp.services import Services
 from refapp.upload import OVERHEAD_BYTES, BadUploadError, TooLargeError, receive
 
@@ -51,6 +51,8 @@ def create_app(services: Services) -> FastAPI:
     _add_error_answers(app)
     app.include_router(_system_routes(services, metrics))
     app.include_router(_document_routes(services))
+    if ERROR_EVERY:
+        app.add_middleware(_Fail, every=ERROR_EVERY)
     app.add_middleware(_Observe, metrics=metrics)
     return app
 
@@ -280,6 +282,23 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     def on_bug(_: Request, __: Exception) -> JSONResponse:
         return answer(500, "Something went wrong here.")
+
+
+class _Fail:
+    """Answers every so many requests with an error, for a release that is healthy and does not work."""
+
+    def __init__(self, app: ASGIApp, every: int) -> None:
+        self._app = app
+        self._every = every
+        self._count = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in _Observe.QUIET:
+            self._count += 1
+            if self._count % self._every == 0:
+                await JSONResponse({"error": "This release fails on purpose."}, 500)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class _Observe:

@@ -13,7 +13,8 @@ import urllib.request
 from refapp import logs
 from refapp.settings import ConfigurationError, Settings
 
-GRACEFUL_SHUTDOWN_SECONDS = 20
+#: As long as the slowest upload may take; the container gets as long (stop_grace_period).
+GRACEFUL_SHUTDOWN_SECONDS = 600
 HEALTH_URL = "http://127.0.0.1:8000/api/health"
 
 

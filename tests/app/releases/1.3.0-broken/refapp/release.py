@@ -7,6 +7,9 @@ VERSION = "1.3.0-broken"
 #: The newest migration in this release's image.
 SCHEMA_HEAD = "0003"
 
+#: Every so many answers of the API are an error (500); 0 for none.
+ERROR_EVERY = 0
+
 BREAK_AFTER_SECONDS = float(os.environ.get("BREAK_AFTER_SECONDS", "5"))
 
 

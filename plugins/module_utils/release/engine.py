@@ -1,0 +1,144 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The container engine of the host, by its own command line: Compose has no other."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing as t
+from collections.abc import Mapping, Sequence
+
+from ..errors import FlowauditError
+
+
+class Result(t.NamedTuple):
+    status: int
+    output: str
+    errors: str
+
+    @property
+    def said(self) -> str:
+        """The last lines of what the program had to say, for a sentence."""
+        lines = (self.errors.strip() or self.output.strip()).splitlines()
+        return " / ".join(line.strip() for line in lines[-3:]) or f"exit status {self.status}"
+
+
+#: Runs a program: its arguments, seconds until it is ended → its result.
+Runner = t.Callable[[Sequence[str], float], Result]
+
+
+@dataclasses.dataclass(frozen=True)
+class Container:
+    """A container as it is.
+
+    Attributes:
+        running: whether it runs.
+        health: healthy, unhealthy, starting, or empty without a health check.
+        image: the reference it was created from.
+        addresses: network → its address there.
+    """
+
+    name: str
+    running: bool
+    health: str
+    image: str
+    addresses: Mapping[str, str]
+
+    @property
+    def well(self) -> bool:
+        return self.running and self.health in ("", "healthy")
+
+
+class Engine:
+    def __init__(self, run: Runner) -> None:
+        self._run = run
+
+    def image_labels(self, reference: str) -> dict[str, str] | None:
+        """The labels of an image that is here; None when it is not."""
+        result = self._run(["docker", "image", "inspect", "--format", "{{json .Config.Labels}}", reference], 60)
+        if result.status != 0:
+            return None
+        return t.cast("dict[str, str]", json.loads(result.output) or {})
+
+    def pull(self, reference: str, seconds: float) -> None:
+        """Fetch an image.
+
+        Raises:
+            FlowauditError: the registry does not have it, or does not answer.
+        """
+        result = self._run(["docker", "pull", "--quiet", reference], seconds)
+        if result.status != 0:
+            raise FlowauditError(f"The image {reference} cannot be pulled: {result.said}")
+
+    def remove_image(self, reference: str) -> bool:
+        """Remove an image by its reference; whether it was there and nothing needed it."""
+        return self._run(["docker", "image", "rm", reference], 120).status == 0
+
+    def images_in_use(self) -> set[str]:
+        """The references of all containers' images, of stopped ones too."""
+        result = self._checked(["docker", "ps", "--all", "--no-trunc", "--format", "{{.Image}}"], 60, "List containers")
+        return set(result.output.split())
+
+    def containers(self, project: str, services: Sequence[str]) -> dict[str, Container]:
+        """Service → its container, for those that have one (Compose names them ``<project>-<service>-1``)."""
+        names = {f"{project}-{service}-1": service for service in services}
+        result = self._run(["docker", "container", "inspect", *names], 60)
+        found = json.loads(result.output or "[]")
+        containers = {}
+        for each in found:
+            name = each["Name"].lstrip("/")
+            state, networks = each["State"], each["NetworkSettings"]["Networks"] or {}
+            containers[names[name]] = Container(
+                name=name,
+                running=state["Status"] == "running",
+                health=(state.get("Health") or {}).get("Status", ""),
+                image=each["Config"]["Image"],
+                addresses={network: settings["IPAddress"] for network, settings in networks.items()},
+            )
+        return containers
+
+    def up(self, file: str, services: Sequence[str], wait: float) -> None:
+        """Start services of a Compose file, and no others, and wait until they are healthy.
+
+        Raises:
+            FlowauditError: they are not within ``wait`` seconds.
+        """
+        command = ["up", "--detach", "--no-deps", "--pull", "never", "--wait", "--wait-timeout", str(int(wait))]
+        # What ends an old container's requests counts against its own grace period, not against this.
+        self._compose(file, [*command, *services], wait + 900, f"{', '.join(services)} did not become healthy")
+
+    def stop(self, file: str, services: Sequence[str], grace: float) -> None:
+        """Have services finish what they have in hand and end; they stay stopped when the host starts again.
+
+        Raises:
+            FlowauditError: they could not be stopped.
+        """
+        self._compose(file, ["stop", *services], grace + 60, f"{', '.join(services)} did not stop")
+
+    def once(self, file: str, service: str, command: Sequence[str], seconds: float, what: str) -> str:
+        """Run a service's image once, with another command; its output.
+
+        Raises:
+            FlowauditError: it failed.
+        """
+        arguments = ["run", "--rm", "--no-deps", "--no-TTY", "--pull", "never", service, *command]
+        return self._compose(file, arguments, seconds, what).output
+
+    def logs(self, file: str, services: Sequence[str]) -> str:
+        """What services have written, with times."""
+        result = self._run(
+            ["docker", "compose", "--file", file, "logs", "--no-color", "--timestamps", "--tail", "20000", *services],
+            300,
+        )
+        return result.output
+
+    def _compose(self, file: str, arguments: Sequence[str], seconds: float, what: str) -> Result:
+        command = ["docker", "compose", "--progress", "quiet", "--file", file, *arguments]
+        return self._checked(command, seconds, what)
+
+    def _checked(self, command: Sequence[str], seconds: float, what: str) -> Result:
+        result = self._run(command, seconds)
+        if result.status != 0:
+            raise FlowauditError(f"{what}: {result.said}")
+        return result
