@@ -14,8 +14,7 @@ import pytest
 from ansible_collections.flowaudit.ops.plugins.module_utils.errors import FlowauditError
 from ansible_collections.flowaudit.ops.plugins.module_utils.release import switch
 from ansible_collections.flowaudit.ops.plugins.module_utils.release.records import Pointer
-
-from ..release_host import RELEASES, FakeHost, Kill, fake_host
+from ansible_collections.flowaudit.ops.tests.unit.plugins.release_host import RELEASES, FakeHost, Kill, fake_host
 
 
 @pytest.fixture
