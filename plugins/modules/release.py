@@ -11,8 +11,8 @@ version_added: 0.1.0
 author:
   - flowaudit.ops maintainers (@flowaudit)
 description:
-  - Brings a release up in the colour that does not serve, proves that it works, sends users to it, watches it, and hands
-    the background work over. What served before goes on until then, and comes back by itself when something is wrong.
+  - Brings a release up in the colour that does not serve, proves that it works, sends users to it, watches it, and
+    hands the background work over. What served before goes on until then, and comes back by itself when it must.
   - All of it is done under one lock, which the kernel lets go of when the process is gone. Each step is noted before it
     begins; after a kill, the next run goes on from there or takes it back.
   - The role P(flowaudit.ops.app_release#role) fills in the options.

@@ -45,7 +45,7 @@ class Journal:
         action: deploy or rollback.
         origin: the release that served when it began, and its colour.
         target: the release that is to serve, and its colour.
-        step: the step it is at.
+        step: the furthest step it has begun.
         actor: who began it.
         started_at: when (RFC 3339, UTC).
         schema_before: the database's revision when it began, empty as long as it has not been asked for.

@@ -96,7 +96,9 @@ class Change:
                 # That is what is meant by taking it back.
                 self._take_back(current, interrupted)
                 return self._served(current, changed=True)
-            if (request.action, request.release_id) == (interrupted.action, interrupted.target.release_id):
+            same = (request.action, request.release_id) == (interrupted.action, interrupted.target.release_id)
+            if same or (request.action == "deploy" and interrupted.migration_class == "contract"):
+                # What a migration has removed cannot be taken back, only gone on from: by any release that works on it.
                 self.outcome.resumed_at = interrupted.step
                 self.journal = interrupted
             else:
@@ -203,8 +205,7 @@ class Change:
             target = self._pulled(request, release_id)
         with self._step("prepare"):
             self._write_compose_file(target.colour, request.compose_file)
-            known = self.journal.schema_before if self.journal is not None else ""
-            way = plan.way_there(target, known or self._schema(target.colour))
+            way = plan.way_there(target, self._schema(target.colour))
             if way.interrupts and not request.accept_interruption:
                 raise FlowauditError(
                     f"Release {release_id} has the migration {', '.join(way.revisions)} ({way.kind}), on which "
@@ -329,7 +330,10 @@ class Change:
     def _bring_schema_there(self, current: Pointer, target: Manifest, way: Way) -> Manifest:
         journal = self._journal
         target = dataclasses.replace(
-            target, schema_before=journal.schema_before, migration_class=way.kind, restore_point=journal.restore_point
+            target,
+            schema_before=journal.schema_before,
+            migration_class=journal.migration_class,
+            restore_point=journal.restore_point,
         )
         if not way.revisions:
             return target
@@ -337,7 +341,7 @@ class Change:
             with self._step("restore_point"):
                 target = dataclasses.replace(target, restore_point=self._make_restore_point(target.release_id))
                 self._note(restore_point=target.restore_point)
-        if way.interrupts:
+        if journal.interrupts:
             self._interrupt(current)
         with self._step("migrate"):
             self.engine.once(
@@ -455,8 +459,13 @@ class Change:
             if request.action == "deploy":
                 target = dataclasses.replace(target, deployed_at=now(), timings=dict(self.outcome.timings))
             self.records.serve(target)
-        with self._step("tidy"):
-            self._tidy(self._journal)
+        try:
+            with self._step("tidy"):
+                self._tidy(self._journal)
+        except (FlowauditError, OSError) as error:
+            raise FlowauditError(
+                f"{target.release_id} serves, but tidying up after it failed: {str(error).rstrip('.')}; run it again."
+            ) from error
         self._served(Pointer(target.release_id, target.colour), changed=True)
         self.outcome.previous_id = self._journal.origin.release_id
         self._describe(target)
@@ -506,22 +515,13 @@ class Change:
         """Bring the release that was current back to what it was, from whatever step."""
         self.outcome.taken_back = journal.describe()
         other = journal.target.colour
-        reached = STEPS.index(journal.step) if journal.step in STEPS else len(STEPS)
+        reached = STEPS.index(journal.step)
         if reached > STEPS.index("pull"):
             with contextlib.suppress(FlowauditError, OSError):
                 self.outcome.incident = self._collect(journal.target, f"taken back at {journal.step}")
         if journal.interrupts and reached >= STEPS.index("interrupt"):
             self._stop_background(other)
-            if journal.action == "deploy":
-                self._downgrade(other, journal.schema_before)
-            else:
-                self.engine.once(
-                    self.host.compose_file(current.colour),
-                    self.application.migration,
-                    self.application.upgrade,
-                    self.terms.migrate,
-                    f"The schema could not be brought back to {current.release_id}",
-                )
+            self._take_schema_back(current, journal)
         if not all(each.running for each in self._containers(current.colour).values()):
             self.engine.up(self.host.compose_file(current.colour), list(self.application.public), self.terms.wait)
         self._write_switch(current.colour)
@@ -535,6 +535,25 @@ class Change:
         if reached >= STEPS.index("start"):
             self.engine.stop(self.host.compose_file(other), list(self.application.public), self.terms.grace)
         self.records.close()
+
+    def _take_schema_back(self, current: Pointer, journal: Journal) -> None:
+        """Bring the database back to what the release that was current needs."""
+        if journal.action == "rollback":
+            self.engine.once(
+                self.host.compose_file(current.colour),
+                self.application.migration,
+                self.application.upgrade,
+                self.terms.migrate,
+                f"The schema could not be brought back to {current.release_id}",
+            )
+        elif self._schema(journal.target.colour) != journal.schema_before:
+            if journal.migration_class == "contract":
+                raise FlowauditError(
+                    f"The migrations of {journal.target.release_id} removed what {current.release_id} needs; deploy a "
+                    "release that works on the new schema, or recover the database with flowaudit.ops.restore_database "
+                    f"-e restore_point={journal.restore_point}"
+                )
+            self._downgrade(journal.target.colour, journal.schema_before)
 
     def _collect(self, release: Pointer, why: str) -> str:
         """Keep what a release has written, for whoever looks into it; the directory."""
@@ -582,11 +601,15 @@ class Change:
         return self.journal
 
     def _begin(self, request: Request, current: Pointer, target: Manifest, way: Way) -> None:
-        """Open the journal, or take up that of the run before; what that one found out stays."""
+        """Open the journal, or take up that of the run before; what that one has done to the schema stays said."""
+        pointer = Pointer(target.release_id, target.colour)
         if self.journal is None:
-            pointer = Pointer(target.release_id, target.colour)
-            self.journal = Journal(request.action, current, pointer, "prepare", request.actor, now())
-        self._note(interrupts=way.interrupts, migration_class=way.kind, schema_before=way.schema)
+            self.journal = Journal(request.action, current, pointer, "prepare", request.actor, now(), way.schema)
+        self._note(
+            target=pointer,
+            interrupts=self._journal.interrupts or way.interrupts,
+            migration_class=max(self._journal.migration_class, way.kind, key=manifest.CLASSES.index),
+        )
 
     def _note(self, **changes: t.Any) -> None:
         self.journal = dataclasses.replace(self._journal, **changes)
@@ -594,8 +617,8 @@ class Change:
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[None]:
-        """A step; once the journal is open, it says so before it begins."""
-        if self.journal is not None:
+        """A step; once the journal is open, it says so before it begins, and keeps the furthest."""
+        if self.journal is not None and STEPS.index(name) > STEPS.index(self.journal.step):
             self._note(step=name)
         started = time.monotonic()
         try:

@@ -79,6 +79,7 @@ RELEASES = {
         Release("1.2.0", "0001=none,0002=expand,0003=breaking", ("0003",)),
         Release("1.3.0", "0001=none,0002=expand,0003=breaking", ("0003",), healthy=False),
         Release("2.0.0", "0001=none,0002=expand,0003=contract", ("0003",)),
+        Release("2.0.1", "0001=none,0002=expand,0003=contract", ("0003",)),
     )
 }
 

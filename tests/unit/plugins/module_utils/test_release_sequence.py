@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pathlib
+import random
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -318,6 +320,46 @@ def test_what_a_migration_removed_does_not_come_back(host: FakeHost) -> None:
     assert_at_rest(host, "2.0.0")
 
 
+def test_what_a_deployment_removed_is_gone_on_from(host: FakeHost) -> None:
+    host.change("deploy", "1.1.0")
+    host.failing = {"green/compose.yaml up": "", "blue/compose.yaml up": "backend is unhealthy"}
+    with pytest.raises(
+        FlowauditError, match=r"removed what 1\.1\.0 needs; deploy a release that .*restore_point=pre-2"
+    ):
+        host.change("deploy", "2.0.0", accept_interruption=True)
+    host.failing = {}
+    assert (host.serving, host.schema) == ("", "0003")  # the maintenance page
+    with pytest.raises(FlowauditError, match="removed what"):
+        host.change("rollback")
+    host.change("deploy", "2.0.1")
+    assert_at_rest(host, "2.0.1")
+    manifest = host.records.manifest("2.0.1")
+    assert manifest is not None
+    assert (manifest.migration_class, manifest.schema_before) == ("contract", "0002")
+
+
+def test_a_contract_that_did_not_happen_is_taken_back(host: FakeHost) -> None:
+    host.change("deploy", "1.1.0")
+    host.failing = {"upgrade": "lock timeout"}
+    with pytest.raises(FlowauditError, match=r"lock timeout \(step migrate\)\. 1\.1\.0 serves as before"):
+        host.change("deploy", "2.0.0", accept_interruption=True)
+    host.failing = {}
+    assert_at_rest(host, "1.1.0")
+
+
+def test_tidying_up_that_fails_is_done_by_the_next_run(host: FakeHost) -> None:
+    host.change("deploy", "1.1.0")
+    host.change("deploy", "1.1.1")
+    host.failing = {"ps --all": "engine is busy"}
+    with pytest.raises(
+        FlowauditError, match=r"1\.2\.0 serves, but tidying up after it failed: .*engine is busy; run it"
+    ):
+        host.change("deploy", "1.2.0", accept_interruption=True)
+    host.failing = {}
+    assert host.change("deploy", "1.2.0", colour="blue").resumed_at == "tidy"
+    assert_at_rest(host, "1.2.0")
+
+
 def test_an_edited_record_is_refused(host: FakeHost) -> None:
     host.change("deploy", "1.1.0")
     path = pathlib.Path(host.records.releases, "1.0.0.json")
@@ -449,3 +491,27 @@ def test_killed_anywhere_a_whole_release_serves_and_the_next_run_goes_on(
     else:
         pytest.fail("it never came to its end")
     assert killed > 40
+
+
+def test_killed_twice_it_still_comes_to_an_end(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(2026)
+    for number in range(60):
+        before, change, origin, target = CHANGES[chance.choice(sorted(CHANGES))]
+        with fake_host(tmp_path / str(number), monkeypatch) as host:
+            host.install("1.0.0")
+            for each in before:
+                each(host)
+            for most in (120, 60):
+                host.lives = chance.randint(0, most)
+                with contextlib.suppress(Kill):
+                    change(host)
+            host.lives = None
+            assert len(host.workers) <= 1
+            recorded = host.records.current()
+            assert recorded is not None
+            taken_back = recorded.release_id == origin and host.records.journal() is not None and chance.random() < 0.5
+            if taken_back:
+                host.change("rollback", accept_interruption=True)
+            else:
+                change(host)
+            assert_at_rest(host, origin if taken_back else target)
