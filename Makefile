@@ -111,6 +111,10 @@ faults-trail: venv ## 10,000 mutations of a log, 200 killed runs, a minute witho
 bench-edge: venv ## What the edge costs, beside the application asked directly; needs the demo (docs/figures.md)
 	FLOWAUDIT_STATE=$(STATE)/demo pytest tests/integration/edge -m benchmark
 
+.PHONY: bench-release
+bench-release: venv ## What a change of release costs users, beside Compose's own ways; needs the demo (docs/figures.md)
+	FLOWAUDIT_STATE=$(STATE)/demo pytest tests/integration/test_release_cost.py -m benchmark
+
 .PHONY: bench-trail
 bench-trail: venv ## What recording costs a run, beside no recording and beside ARA; half an hour (docs/figures.md)
 	tests/packages $(PACKAGES)
