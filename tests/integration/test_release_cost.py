@@ -58,7 +58,7 @@ def images() -> dict[str, dict[str, str]]:
 
 @pytest.fixture
 def labelled(nuc: t.Any, images: dict[str, dict[str, str]]) -> Iterator[Callable[[str], None]]:
-    """The backend as the guide runs it, with labels behind a Traefik that follows the engine; writes a release's file."""
+    """The backend as the guide runs it, labelled for a Traefik that follows the engine; writes a release's file."""
     text = nuc.check_output("docker compose --file /opt/flowaudit/flowaudit-blue/compose.yaml config --format json")
     document = json.loads(text)
     backend = document["services"]["backend"]
@@ -119,10 +119,8 @@ def test_what_it_costs(
     labelled("1.1.0")
     with clients.at("http://bench:8088") as found:
         old = nuc.check_output(f"{compose} ps --quiet backend")
-        found["seconds"] = timed(
-            nuc,
-            f"{compose} up --detach --wait --no-recreate --scale backend=2 && docker stop --time 30 {old} && docker rm {old}",
-        )
+        scale = f"{compose} up --detach --wait --no-recreate --scale backend=2"
+        found["seconds"] = timed(nuc, f"{scale} && docker stop --time 30 {old} && docker rm {old}")
     rows.append(("scale to two, stop the old", found))
     nuc.run(f"{compose} down --timeout 2")
 

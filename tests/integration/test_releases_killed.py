@@ -1,4 +1,4 @@
-"""A deployment that is killed, at each of its steps and in each way: a whole release serves, and the next run goes on."""
+"""A deployment killed at each of its steps, in each way: a whole release serves, and the next run goes on."""
 
 from __future__ import annotations
 
