@@ -86,6 +86,7 @@ class Change:
         """
         self.began = time.monotonic()
         current = self._current()
+        self._served(current, changed=False)
         interrupted = self.records.journal()
         if interrupted is not None and current == interrupted.target:
             # It serves and is recorded; what was left is to tidy up.
@@ -216,12 +217,15 @@ class Change:
 
     def _pulled(self, request: Request, release_id: str) -> Manifest:
         """The release as its images describe it, fetched where they are not here yet."""
+        references = list(request.images.values())
+        here = self.engine.image_labels(references)
+        for reference in references:
+            if reference not in here:
+                self.engine.pull(reference, self.terms.pull)
+        here = self.engine.image_labels(references)
         labels: dict[str, str] = {}
         for name, reference in request.images.items():
-            found = self.engine.image_labels(reference)
-            if found is None:
-                self.engine.pull(reference, self.terms.pull)
-                found = self.engine.image_labels(reference) or {}
+            found = here.get(reference, {})
             version = found.get(manifest.LABEL_VERSION, release_id)
             if version != release_id:
                 raise FlowauditError(
@@ -266,8 +270,9 @@ class Change:
                     f"The images lock and this host disagree about the images of release {release_id}; compare "
                     f"{self.records.releases}/{release_id}.json with it before anything goes back to them."
                 )
+            here = self.engine.image_labels(list(target.images.values()))
             for name, reference in target.images.items():
-                if self.engine.image_labels(reference) is None:
+                if reference not in here:
                     raise FlowauditError(
                         f"The image {name} of release {release_id} is not on this host any more; deploy that release "
                         f"instead: flowaudit.ops.deploy -e release_id={release_id}."

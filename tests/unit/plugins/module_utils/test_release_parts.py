@@ -301,7 +301,7 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path: pathlib.Path, monkeypatch:
 # ── The engine ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_what_the_engine_says_is_in_the_sentence() -> None:
     engine = Engine(lambda command, seconds: Result(1, "", "line 1\nline 2\n line 3\nline 4\n"))
-    assert engine.image_labels("x") is None
+    assert engine.image_labels(["x"]) == {}
     assert engine.containers("app-blue", ["backend"]) == {}
     assert not engine.remove_image("x")
     with pytest.raises(FlowauditError, match=r"The image x cannot be pulled: line 2 / line 3 / line 4"):
