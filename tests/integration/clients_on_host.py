@@ -18,8 +18,49 @@ import urllib.parse
 from collections.abc import Iterator
 
 SIZE, BYTES_A_SECOND = 50 * 2**20 - 4096, 5 * 2**20
-HEAD = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x.txt"\r\nContent-Type: text/plain\r\n\r\n'
-TAIL = b"\r\n--b--\r\n"
+
+
+def large_pdf(text: str) -> tuple[bytes, int, bytes]:
+    """A PDF of nearly 50 MiB with one line of text: its begin, the zeros that follow, its end."""
+    content = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET".encode()
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>",
+        b"<</Length %d>>stream\n%b\nendstream" % (len(content), content),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    begin, places = b"%PDF-1.4\n", []
+    for number, each in enumerate(objects, 1):
+        places.append(len(begin))
+        begin += b"%d 0 obj%b endobj\n" % (number, each)
+    places.append(len(begin))
+    begin += b"6 0 obj<</Length %d>>stream\n" % SIZE
+    end = b"\nendstream endobj\n"
+    table = len(begin) + SIZE + len(end)
+    entries = b"".join(b"%010d 00000 n \n" % place for place in places)
+    end += b"xref\n0 7\n0000000000 65535 f \n%btrailer<</Size 7/Root 1 0 R>>\n" % entries
+    return begin, SIZE, end + b"startxref\n%d\n%%%%EOF\n" % table
+
+
+def large_upload(text: str) -> tuple[dict[str, str], Iterator[bytes]]:
+    """Headers and body of an upload of such a file, at the speed of a slow line."""
+    begin, size, end = large_pdf(text)
+    form = b'Content-Disposition: form-data; name="file"; filename="large.pdf"\r\nContent-Type: application/pdf'
+    head, tail = b"--b\r\n" + form + b"\r\n\r\n" + begin, end + b"\r\n--b--\r\n"
+
+    def body() -> Iterator[bytes]:
+        yield head
+        begun, sent = time.monotonic(), 0
+        while sent < size:
+            part = bytes(min(65536, size - sent))
+            yield part
+            sent += len(part)
+            time.sleep(max(0, sent / BYTES_A_SECOND - (time.monotonic() - begun)))
+        yield tail
+
+    length = str(len(head) + size + len(tail))
+    return {"Content-Type": "multipart/form-data; boundary=b", "Content-Length": length}, body()
 
 
 class Users:
@@ -53,24 +94,12 @@ class Users:
                 if not good:
                     self.failures.append(time.monotonic())
 
-    def body(self) -> Iterator[bytes]:
-        yield HEAD
-        begun, sent = time.monotonic(), 0
-        chunk = f"{time.time()} a line of a document\n".encode() * 2000
-        while sent < SIZE:
-            part = chunk[: SIZE - sent]
-            yield part
-            sent += len(part)
-            time.sleep(max(0, sent / BYTES_A_SECOND - (time.monotonic() - begun)))
-        yield TAIL
-
     def upload(self) -> None:
-        length = str(len(HEAD) + SIZE + len(TAIL))
-        headers = {"Content-Type": "multipart/form-data; boundary=b", "Content-Length": length}
         while not self.stop.is_set():
             try:
                 connection = self.connection()
-                connection.request("POST", "/api/documents/upload", body=self.body(), headers=headers)
+                headers, body = large_upload(f"a document of {time.time()}")
+                connection.request("POST", "/api/documents/upload", body=body, headers=headers)
                 good = connection.getresponse().status == 201
                 connection.close()
             except (OSError, http.client.HTTPException):

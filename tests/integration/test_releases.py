@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from .conftest import CHECKOUT, INVENTORY, STATE, Load, Portal, wait_until
+from .clients_on_host import large_upload
+from .conftest import CHECKOUT, EDGE_ALONE, INVENTORY, STATE, Load, Portal, wait_until
 
 pytestmark = pytest.mark.releases
 
@@ -28,14 +29,13 @@ RATES = {
     "edge_upload_rate": 60000,
     "app_release_settings": {"MAX_UPLOADS_PER_MINUTE": 60000, "MAX_DOCUMENTS_PER_HOUR": 1000000},
 }
+APPLICATION_ALONE = str(CHECKOUT / "tests" / "integration" / "release.yml")
 #: Shorter than the defaults; 1.3.0-broken breaks after five seconds.
-TERMS = {"app_release_settle": 7, "app_release_watch": 8}
+TERMS = {"app_release_settle": 7, "app_release_watch": 5}
 
 
 class Uploads:
     """Uploads while the context lasts: small documents one after the other, and large ones at a slow line's speed."""
-
-    SIZE, BYTES_A_SECOND = 50 * 2**20 - 4096, 5 * 2**20
 
     def __init__(self, portal: Portal) -> None:
         self.portal = portal
@@ -77,27 +77,8 @@ class Uploads:
                 self.failures.append(f"large {error!r}")
 
     def _slowly(self, connection: http.client.HTTPConnection) -> tuple[int, bytes]:
-        disposition = b'Content-Disposition: form-data; name="file"; filename="large.txt"'
-        head = b"--b\r\n" + disposition + b"\r\nContent-Type: text/plain\r\n\r\n"
-        tail = b"\r\n--b--\r\n"
-
-        def body() -> Iterator[bytes]:
-            yield head
-            started, sent = time.monotonic(), 0
-            line = f"{time.time()} a long line of a large document\n".encode()
-            chunk = line * (65536 // len(line))
-            while sent < self.SIZE:
-                part = chunk[: self.SIZE - sent]
-                yield part
-                sent += len(part)
-                time.sleep(max(0, sent / self.BYTES_A_SECOND - (time.monotonic() - started)))
-            yield tail
-
-        headers = {
-            "Content-Type": "multipart/form-data; boundary=b",
-            "Content-Length": str(len(head) + self.SIZE + len(tail)),
-        }
-        connection.request("POST", "/api/documents/upload", body=body(), headers=headers)
+        headers, body = large_upload(f"a large document of {time.time()}")
+        connection.request("POST", "/api/documents/upload", body=body, headers=headers)
         response = connection.getresponse()
         return response.status, response.read()
 
@@ -131,8 +112,9 @@ def change(playbook: Playbook) -> Callable[..., subprocess.CompletedProcess[str]
 @pytest.fixture(scope="module", autouse=True)
 def settled(playbook: Playbook, nuc: t.Any, change: t.Any) -> Iterator[None]:
     """1.0.0 in blue before and after, as every other test expects it."""
-    site = playbook("flowaudit.ops.site", "--tags", "edge,app_release", **RATES)
-    assert site.returncode == 0, site.stdout[-3000:]
+    for each in (EDGE_ALONE, APPLICATION_ALONE):
+        run = playbook(each, **RATES)
+        assert run.returncode == 0, run.stdout[-3000:]
     yield
     for _ in range(3):
         if current(nuc) == ("1.0.0", "blue"):
@@ -140,10 +122,11 @@ def settled(playbook: Playbook, nuc: t.Any, change: t.Any) -> Iterator[None]:
         # By way of the other colour, if it is in the wrong one.
         target = "1.0.0" if current(nuc)[0] != "1.0.0" else "1.1.0"
         change("rollback" if target == "1.0.0" else "deploy", target, accept_interruption=True)
-    site = playbook("flowaudit.ops.site", "--tags", "edge,app_release")
+    runs = [playbook(each) for each in (EDGE_ALONE, APPLICATION_ALONE)]
     nuc.run("docker compose --file /opt/flowaudit/flowaudit-green/compose.yaml down --timeout 5")
     nuc.run("rm -f /var/lib/flowaudit/release.warm")
-    assert (site.returncode, current(nuc)) == (0, ("1.0.0", "blue")), site.stdout[-3000:]
+    assert [run.returncode for run in runs] == [0, 0], [run.stdout[-3000:] for run in runs]
+    assert current(nuc) == ("1.0.0", "blue")
 
 
 def current(nuc: t.Any) -> tuple[str, str]:
