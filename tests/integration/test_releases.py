@@ -237,7 +237,7 @@ def test_a_release_that_does_not_stay_healthy_never_gets_a_request(change: t.Any
     with Load(portal, DOCUMENTS):
         run = change("deploy", "1.3.0-broken", accept_interruption=True)
     assert run.returncode != 0
-    assert re.search(r"is broken on purpose.*1\.1\.0 serves as before", said(run)), run.stdout[-3000:]
+    assert re.search(r"Release 1\.3\.0-broken is unhealthy .*1\.1\.0 serves as before", said(run)), run.stdout[-3000:]
     serves(portal, nuc, "1.1.0")
     assert schema(nuc) == "0002"  # its migration went back with it
     assert f"flowaudit-{spare}-" not in nuc.check_output(f"tail --bytes=+{before + 1} {log}")

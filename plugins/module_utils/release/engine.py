@@ -60,7 +60,7 @@ class Engine:
         form = '{"digests": {{json .RepoDigests}}, "labels": {{json .Config.Labels}}}'
         result = self._run(["docker", "image", "inspect", "--format", form, *references], 60)
         labels: dict[str, dict[str, str]] = {}
-        for line in result.output.splitlines():
+        for line in filter(None, result.output.splitlines()):  # of one that is not here, docker prints an empty line
             image = json.loads(line)
             labels |= {each: image["labels"] or {} for each in references if each in image["digests"]}
         return labels

@@ -250,7 +250,8 @@ class FakeHost:
             case ["image", "inspect", "--format", _form, *references]:
                 here = [each for each in references if each in self.pulled]
                 images = [{"digests": [each], "labels": RELEASES[release_of(each)].labels} for each in here]
-                return Result(len(here) < len(references), "\n".join(json.dumps(each) for each in images), "")
+                missing = "\n" * (len(references) - len(here))
+                return Result(bool(missing), missing + "\n".join(json.dumps(each) for each in images), "")
             case ["pull", *_, reference]:
                 if release_of(reference) not in RELEASES:
                     return Result(1, "", "manifest unknown")
