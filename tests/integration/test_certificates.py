@@ -93,6 +93,7 @@ ACCEPTED = {
 }
 
 
+@pytest.mark.campaign
 def test_testssl_finds_nothing_above_its_lowest_severity(ports: dict[str, int], tmp_path: Path) -> None:
     if not Path("/usr/bin/testssl").exists():
         sudo = [] if subprocess.check_output(["id", "-u"]).strip() == b"0" else ["sudo"]

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Error, Page, Playwright
 from .browser import chromium
 from .oidc import HOST, ISSUER, PORT, Account, IdentityProvider, sign_in
 
-pytestmark = pytest.mark.identity_provider
+pytestmark = [pytest.mark.identity_provider, pytest.mark.campaign]
 
 
 @pytest.fixture

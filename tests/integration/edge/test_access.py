@@ -254,6 +254,7 @@ def test_metrics_stay_inside(portal: Portal) -> None:
 
 
 # ── Maintenance ──────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.campaign
 def test_maintenance_is_said_to_everybody(edge: Callable[..., t.Any], demo: None, portal: Portal) -> None:
     on = edge(edge_maintenance=True, edge_maintenance_until="Sunday, 04:00", edge_operator_name="Amt <b>Nord</b>")
     assert on.returncode == 0, on.stdout

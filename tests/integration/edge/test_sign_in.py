@@ -195,6 +195,7 @@ def test_the_secrets_are_in_no_output(production: dict[str, t.Any], nuc: t.Any) 
 
 
 # ── What ends, and what stays ────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.campaign
 def test_a_session_survives_a_restart_and_no_new_key(
     page: Page,
     identity_provider: IdentityProvider,
@@ -214,6 +215,7 @@ def test_a_session_survives_a_restart_and_no_new_key(
     assert seen(page, url) == 401
 
 
+@pytest.mark.campaign
 def test_without_a_provider_nothing_of_it_stays(edge: Callable[..., t.Any], production: t.Any, nuc: t.Any) -> None:
     files = "find /etc/flowaudit/edge/auth/secrets /etc/flowaudit/edge/auth/oidc-ca.pem -type f"
     assert len(nuc.check_output(files).split()) == 3
