@@ -93,7 +93,7 @@ class Uploads:
 def load(portal: Portal) -> Iterator[tuple[list[Load], Uploads]]:
     """Eight clients and the uploads."""
     with contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(Load(portal, DOCUMENTS)) for _ in range(4)]
+        clients = [stack.enter_context(Load(portal, DOCUMENTS)) for _client in range(4)]
         uploads = stack.enter_context(Uploads(portal))
         yield clients, uploads
 
@@ -116,7 +116,7 @@ def settled(playbook: Playbook, nuc: t.Any, change: t.Any) -> Iterator[None]:
         run = playbook(each, **RATES)
         assert run.returncode == 0, run.stdout[-3000:]
     yield
-    for _ in range(3):
+    for _attempt in range(3):
         if current(nuc) == ("1.0.0", "blue"):
             break
         # By way of the other colour, if it is in the wrong one.

@@ -708,7 +708,7 @@ def _memory_available() -> int:
     """Bytes of memory that programs can have (proc(5), MemAvailable)."""
     with open("/proc/meminfo", encoding="ascii") as stream:
         for line in stream:
-            name, _, value = line.partition(":")
+            name, _colon, value = line.partition(":")
             if name == "MemAvailable":
                 return int(value.split()[0]) * 1024
     return 0

@@ -274,8 +274,7 @@ class FakeHost:
         release = RELEASES[path.read_text().split()[0]]
         match words:
             case ["up", *options]:
-                services = [each for each in options[options.index("--wait-timeout") + 2 :]]
-                for service in services:
+                for service in options[options.index("--wait-timeout") + 2 :]:
                     self.containers[f"app-{colour}-{service}-1"] = (image_of(release, service), True)
                     self.live()
                 if not release.healthy or self.schema not in release.works_on:

@@ -172,7 +172,7 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: pathlib.Path, monkeypatch: pyte
     write_file(str(path), "one")
     assert (path.read_text(), path.stat().st_mode & 0o777) == ("one", 0o644)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        patch.setattr(os, "replace", lambda *_names: (nothing for nothing in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
             write_file(str(path), "two")
     assert path.read_text() == "one"

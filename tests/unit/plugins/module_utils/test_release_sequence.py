@@ -154,7 +154,7 @@ def test_a_release_that_is_not_healthy_is_never_routed_to(host: FakeHost) -> Non
 def test_errors_that_rise_take_it_back(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     old = {"ServiceAddr": "app-blue-backend:8000", "OriginStatus": 200}
     new = {"ServiceAddr": "app-green-backend:8000", "OriginStatus": 200}
-    host.access_log.write_text("".join(json.dumps(old) + "\n" for _ in range(100)))
+    host.access_log.write_text("".join(json.dumps(old) + "\n" for _line in range(100)))
     original = host.ask
 
     def ask(place, check):  # type: ignore[no-untyped-def]
@@ -262,7 +262,7 @@ def test_the_previous_release_comes_back_warm(host: FakeHost) -> None:
 
 
 def test_it_can_be_deployed_again_and_taken_back_again(host: FakeHost) -> None:
-    for _ in range(3):
+    for _time in range(3):
         host.change("deploy", "1.1.0")
         assert_at_rest(host, "1.1.0")
         host.change("rollback")
