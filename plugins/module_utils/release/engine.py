@@ -102,13 +102,18 @@ class Engine:
             )
         return containers
 
-    def up(self, file: str, services: Sequence[str], wait: float) -> None:
+    def up(self, file: str, services: Sequence[str], wait: float, *, recreate: bool = False) -> None:
         """Start services of a Compose file, and no others, and wait until they are healthy.
+
+        Args:
+            recreate: make new containers. Compose gives up at once on one that has become unhealthy.
 
         Raises:
             FlowauditError: they are not within ``wait`` seconds.
         """
         command = ["up", "--detach", "--no-deps", "--pull", "never", "--wait", "--wait-timeout", str(int(wait))]
+        if recreate:
+            command.append("--force-recreate")
         # What ends an old container's requests counts against its own grace period, not against this.
         self._compose(file, [*command, *services], wait + 900, f"{', '.join(services)} did not become healthy")
 

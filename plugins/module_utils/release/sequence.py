@@ -397,7 +397,9 @@ class Change:
             self.outcome.warm = self._is_warm(request, target)
             if not self.outcome.warm:
                 self._write_compose_file(target.colour, request.compose_file)
-                self.engine.up(self.host.compose_file(target.colour), list(self.application.public), self.terms.wait)
+                ill = any(each.running and not each.well for each in self._containers(target.colour).values())
+                file, services = self.host.compose_file(target.colour), list(self.application.public)
+                self.engine.up(file, services, self.terms.wait, recreate=ill)
         with self._step("settle"):
             # A colour that has been running has settled before.
             deadline = time.monotonic() + (0 if self.outcome.warm else self.terms.settle)
@@ -489,7 +491,8 @@ class Change:
             self.outcome.incident = self._collect(origin, f"rolled back to {journal.target.release_id}")
             found = [self.records.manifest(each.release_id) for each in (journal.target, origin)]
             self.outcome.rolled_back_commits = tuple(each.git_commit if each else "" for each in found)
-        self.records.keep_warm(origin.colour, self.terms.warm)
+        # On another schema than its own it is of no use to anybody.
+        self.records.keep_warm(origin.colour, 0 if journal.interrupts else self.terms.warm)
         self._prune()
         self.records.close()
 

@@ -91,6 +91,8 @@ class FakeHost:
     pulled: set[str] = dataclasses.field(default_factory=set)
     #: container → (image, running)
     containers: dict[str, tuple[str, bool]] = dataclasses.field(default_factory=dict)
+    #: containers that have become unhealthy, and stay so until they are made anew
+    ill: set[str] = dataclasses.field(default_factory=set)
     #: words of a command → what it says when it fails
     failing: dict[str, str] = dataclasses.field(default_factory=dict)
     commands: list[str] = dataclasses.field(default_factory=list)
@@ -274,7 +276,14 @@ class FakeHost:
         release = RELEASES[path.read_text().split()[0]]
         match words:
             case ["up", *options]:
-                for service in options[options.index("--wait-timeout") + 2 :]:
+                anew = "--force-recreate" in options
+                services = [
+                    each for each in options[options.index("--wait-timeout") + 2 :] if not each.startswith("--")
+                ]
+                for service in services:
+                    if not anew and f"app-{colour}-{service}-1" in self.ill:
+                        return Result(1, "", f"container app-{colour}-{service}-1 is unhealthy")
+                    self.ill.discard(f"app-{colour}-{service}-1")
                     self.containers[f"app-{colour}-{service}-1"] = (image_of(release, service), True)
                     self.live()
                 if not release.healthy or self.schema not in release.works_on:
@@ -307,7 +316,7 @@ class FakeHost:
     def _inspected(self, name: str) -> dict[str, t.Any]:
         image, running = self.containers[name]
         release = RELEASES[release_of(image)]
-        well = release.healthy and self.schema in release.works_on
+        well = release.healthy and self.schema in release.works_on and name not in self.ill
         return {
             "Name": f"/{name}",
             "State": {

@@ -278,6 +278,14 @@ def test_one_that_is_no_longer_running_comes_back_cold(host: FakeHost) -> None:
     assert not outcome.warm
 
 
+def test_one_that_fell_ill_meanwhile_is_made_anew(host: FakeHost) -> None:
+    host.change("deploy", "1.1.0")
+    host.ill.add("app-blue-backend-1")
+    outcome = host.change("rollback")
+    assert_at_rest(host, "1.0.0")
+    assert not outcome.warm
+
+
 def test_any_release_that_is_kept_comes_back_by_name(host: FakeHost) -> None:
     host.change("deploy", "1.1.0")
     host.change("deploy", "1.1.1")
