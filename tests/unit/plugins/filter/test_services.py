@@ -13,7 +13,7 @@ from ansible.errors import AnsibleError, AnsibleFilterError, AnsibleUndefinedVar
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
-from ansible_collections.flowaudit.ops.plugins.filter import access, networks, secrets
+from ansible_collections.flowaudit.ops.plugins.filter import access, networks, releases, secrets
 from ansible_collections.flowaudit.ops.plugins.filter.services import FilterModule
 
 IMAGES = {"redis": "registry:5000/redis@sha256:" + "a" * 64}
@@ -81,9 +81,15 @@ def test_every_filter_is_documented() -> None:
     documented = {
         path.stem: yaml.safe_load(path.read_text())["DOCUMENTATION"]["name"] for path in directory.glob("*.yml")
     }
-    modules = (access, networks, secrets)
+    modules = (access, networks, releases, secrets)
     filters = [*FilterModule().filters(), *(name for module in modules for name in module.FilterModule().filters())]
     assert documented == {name: name for name in filters}
+
+
+def test_release_switch_leads_to_one_colour() -> None:
+    text = template("{'backend': 8000} | flowaudit.ops.release_switch('flowaudit', 'green')")
+    assert '"url": "http://flowaudit-green-backend:8000"' in text
+    assert "blue" not in text
 
 
 def test_memory_bytes_counts_in_powers_of_1024() -> None:
