@@ -15,27 +15,6 @@ import hypothesis
 import hypothesis.configuration
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible.plugins.loader import init_plugin_loader
-from ansible.utils.collection_loader import AnsibleCollectionConfig
-
-CHECKOUT = pathlib.Path(__file__).parents[3]
-
-
-def _load_the_checkout() -> None:
-    """Let Ansible load this checkout, not a copy that is installed somewhere; ansible-test has its own way to."""
-    if AnsibleCollectionConfig.collection_finder is not None:
-        return
-    for entry in sys.path:
-        collection = pathlib.Path(entry, "ansible_collections/flowaudit/ops")
-        if collection.is_dir() and collection.samefile(CHECKOUT):
-            init_plugin_loader([entry])
-            return
-    pytest.exit(
-        f"No ansible_collections/flowaudit/ops on Python's path is {CHECKOUT}; link it (make venv).", returncode=1
-    )
-
-
-_load_the_checkout()
 
 # Examples are drawn from a fixed seed and remembered nowhere, so two runs are the same and the checkout stays clean.
 hypothesis.settings.register_profile("unit", derandomize=True, database=None, deadline=None)
