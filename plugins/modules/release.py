@@ -280,6 +280,11 @@ options:
               - Headers.
             type: dict
             default: {}
+          secret_headers:
+            description:
+              - Headers whose values nobody may see, such as C(Authorization).
+            type: dict
+            default: {}
           body:
             description:
               - Body.
@@ -337,7 +342,9 @@ attributes:
   diff_mode:
     support: full
   idempotent:
-    support: full
+    support: partial
+    details:
+      - With O(state=rolled_back) and no O(release_id), each run goes one release further back.
 seealso:
   - module: flowaudit.ops.release_info
 """
@@ -559,6 +566,7 @@ def main() -> None:
         "path": {"type": "str", "required": True},
         "method": {"type": "str", "default": "GET"},
         "headers": {"type": "dict", "default": {}},
+        "secret_headers": {"type": "dict", "default": {}, "no_log": True},
         "body": {"type": "str", "default": ""},
         "status": {"type": "int", "default": 200},
         "text": {"type": "str", "default": ""},
@@ -644,10 +652,12 @@ def main() -> None:
             },
         },
         supports_check_mode=True,
+        # Else the host's log gets every option of every run.
+        no_log=True,
     )
     try:
         run(module)
-    except FlowauditError as error:
+    except (FlowauditError, OSError) as error:
         module.fail_json(msg=str(error))
 
 

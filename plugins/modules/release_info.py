@@ -78,6 +78,11 @@ under_way:
   type: str
   returned: always
   sample: deploy of 1.1.0 by ada, since 2026-01-31T12:00:00Z, at step migrate
+interrupted:
+  description: The same, as C(action) (V(deploy) or V(rollback)) and C(release_id) that is to serve; empty for none.
+  type: dict
+  returned: always
+  sample: {}
 locked:
   description: Whether somebody is changing the release right now.
   type: bool
@@ -105,6 +110,7 @@ def run(records: Records) -> dict[str, t.Any]:
         "releases": [each.document() for each in found],
         "problems": problems,
         "under_way": journal.describe() if journal else "",
+        "interrupted": {"action": journal.action, "release_id": journal.target.release_id} if journal else {},
         "locked": records.locked(),
     }
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import re
 import typing as t
 from collections.abc import Mapping, Sequence
 
@@ -33,17 +35,26 @@ class Container:
     """A container as it is.
 
     Attributes:
-        running: whether it runs.
+        state: running, restarting, exited, …, as the engine calls it.
         health: healthy, unhealthy, starting, or empty without a health check.
         image: the reference it was created from.
         addresses: network → its address there.
     """
 
     name: str
-    running: bool
+    state: str
     health: str
     image: str
     addresses: Mapping[str, str]
+
+    @property
+    def running(self) -> bool:
+        return self.state == "running"
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it stays as it is; one that is restarting may run the next moment."""
+        return self.state in ("created", "exited", "dead")
 
     @property
     def well(self) -> bool:
@@ -62,7 +73,8 @@ class Engine:
         labels: dict[str, dict[str, str]] = {}
         for line in filter(None, result.output.splitlines()):  # of one that is not here, docker prints an empty line
             image = json.loads(line)
-            labels |= {each: image["labels"] or {} for each in references if each in image["digests"]}
+            digests = {_plain(each) for each in image["digests"]}
+            labels |= {each: image["labels"] or {} for each in references if _plain(each) in digests}
         return labels
 
     def pull(self, reference: str, seconds: float) -> None:
@@ -88,6 +100,11 @@ class Engine:
         """Service → its container, for those that have one (Compose names them ``<project>-<service>-1``)."""
         names = {f"{project}-{service}-1": service for service in services}
         result = self._run(["docker", "container", "inspect", *names], 60)
+        # An engine that does not answer must not look like one without containers.
+        if result.status != 0 and not all("o such container" in line for line in result.errors.splitlines() if line):
+            raise FlowauditError(f"The engine does not tell its containers: {result.said}")
+        if result.status != 0 and not result.errors.strip():
+            raise FlowauditError(f"The engine does not tell its containers: {result.said}")
         found = json.loads(result.output or "[]")
         containers = {}
         for each in found:
@@ -95,7 +112,7 @@ class Engine:
             state, networks = each["State"], each["NetworkSettings"]["Networks"] or {}
             containers[names[name]] = Container(
                 name=name,
-                running=state["Status"] == "running",
+                state=state["Status"],
                 health=(state.get("Health") or {}).get("Status", ""),
                 image=each["Config"]["Image"],
                 addresses={network: settings["IPAddress"] for network, settings in networks.items()},
@@ -123,7 +140,8 @@ class Engine:
         Raises:
             FlowauditError: they could not be stopped.
         """
-        self._compose(file, ["stop", *services], grace + 60, f"{', '.join(services)} did not stop")
+        command = ["stop", "--timeout", str(int(grace)), *services]
+        self._compose(file, command, grace + 60, f"{', '.join(services)} did not stop")
 
     def once(self, file: str, service: str, command: Sequence[str], seconds: float, what: str) -> str:
         """Run a service's image once, with another command; its output.
@@ -131,8 +149,15 @@ class Engine:
         Raises:
             FlowauditError: it failed.
         """
-        arguments = ["run", "--rm", "--no-deps", "--no-TTY", service, *command]
-        return self._compose(file, arguments, seconds, what).output
+        # By a name of its own: what a killed run or a time-out left would go on, and be in the way of the next one.
+        name = f"{os.path.basename(os.path.dirname(file))}-{service}-once"
+        self._run(["docker", "rm", "--force", name], 60)
+        arguments = ["run", "--rm", "--name", name, "--no-deps", "--no-TTY", service, *command]
+        try:
+            return self._compose(file, arguments, seconds, what).output
+        except FlowauditError:
+            self._run(["docker", "rm", "--force", name], 60)
+            raise
 
     def logs(self, file: str, services: Sequence[str]) -> str:
         """What services have written, with times."""
@@ -151,3 +176,10 @@ class Engine:
         if result.status != 0:
             raise FlowauditError(f"{what}: {result.said}")
         return result
+
+
+def _plain(reference: str) -> str:
+    """A reference as the engine writes it: Docker Hub is not named, and beside a digest no tag."""
+    name, at, digest = reference.partition("@")
+    name = re.sub(r"^(docker\.io/)?(library/)?", "", name)
+    return re.sub(r":[^/:]+$", "", name) + at + digest if at else name

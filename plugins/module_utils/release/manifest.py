@@ -34,6 +34,7 @@ LABEL_VERSION = "org.opencontainers.image.version"
 
 _RELEASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 _DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _MIGRATION = re.compile(r"(?P<revision>[A-Za-z0-9_.-]{1,64})=(?P<kind>[a-z]+)")
 
 
@@ -130,6 +131,8 @@ def check(manifest: Manifest) -> None:
     check_id(manifest.release_id)
     if manifest.colour not in COLOURS:
         raise FlowauditError(f"Release {manifest.release_id} has the colour '{manifest.colour}', not blue or green.")
+    if manifest.git_commit and not _COMMIT.fullmatch(manifest.git_commit):
+        raise FlowauditError(f"Release {manifest.release_id} has the commit '{manifest.git_commit}', which is none.")
     check_images(manifest.release_id, manifest.images)
     for migration in manifest.migrations:
         if migration.kind not in CLASSES:
@@ -167,6 +170,12 @@ def check_id(release_id: str) -> None:
         raise FlowauditError(
             f"'{release_id}' is no release: write letters, digits, '.', '_' and '-', at most 40, such as 1.4.0."
         )
+
+
+def commit_of(labels: Mapping[str, str]) -> str:
+    """The commit an image names; empty when it names none, or something else."""
+    found = labels.get(LABEL_REVISION, "")
+    return found if _COMMIT.fullmatch(found) else ""
 
 
 def migrations_of(labels: Mapping[str, str], release_id: str) -> tuple[Migration, ...] | None:

@@ -218,8 +218,10 @@ class Records:
             FlowauditError: another one is at it, and still is after ``wait`` seconds.
         """
         deadline = time.monotonic() + wait
-        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
+        # Who may open it may hold it.
+        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
+            os.fchmod(descriptor, 0o600)
             while True:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -295,7 +297,7 @@ def read_file(path: str) -> str:
 
 def _read(path: str) -> str | None:
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(path, encoding="utf-8", errors="replace") as stream:
             return stream.read()
     except FileNotFoundError:
         return None

@@ -34,8 +34,8 @@ class Host:
     incident_directory: str
     engine_directory: str = "/var/lib/docker"
 
-    def compose_file(self, colour: str) -> str:
-        return os.path.join(self.project_directory, f"{self.project}-{colour}", "compose.yaml")
+    def compose_file(self, colour: str, name: str = "compose.yaml") -> str:
+        return os.path.join(self.project_directory, f"{self.project}-{colour}", name)
 
 
 @dataclasses.dataclass(frozen=True)

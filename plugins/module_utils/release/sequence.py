@@ -33,6 +33,10 @@ from .smoke import Check, Place
 #: Answers in a row that count as a switch that has been seen.
 _CONFIRMATIONS = 3
 _CONFIRM_SECONDS = 15.0
+#: How far back the errors of the old colour count.
+_BASELINE = datetime.timedelta(minutes=15)
+#: Collected logs of that many releases stay on the host.
+_INCIDENTS = 20
 
 STEPS = (
     "check",
@@ -93,11 +97,16 @@ class Change:
             self.outcome.resumed_at = interrupted.step
             self._tidy(interrupted)
         elif interrupted is not None:
-            if (request.action, request.release_id) == ("rollback", "") or request.release_id == current.release_id:
+            unnamed = (request.action, request.release_id) == ("rollback", "")
+            if (unnamed and interrupted.action == "deploy") or request.release_id == current.release_id:
                 # That is what is meant by taking it back.
                 self._take_back(current, interrupted)
                 return self._served(current, changed=True)
-            same = (request.action, request.release_id) == (interrupted.action, interrupted.target.release_id)
+            named = request.release_id or interrupted.target.release_id
+            same = (request.action, named) == (interrupted.action, interrupted.target.release_id)
+            if same and unnamed:
+                # A rollback that is begun again leads where it led.
+                request = dataclasses.replace(request, release_id=named)
             if same or (request.action == "deploy" and interrupted.migration_class == "contract"):
                 # What a migration has removed cannot be taken back, only gone on from: by any release that works on it.
                 self.outcome.resumed_at = interrupted.step
@@ -106,6 +115,7 @@ class Change:
                 self._take_back(current, interrupted)
         wanted = request.release_id or self._previous().release_id
         if wanted == current.release_id:
+            self._require_same_images(request, current)
             return self._served(current, changed=False)
         if request.colour == current.colour:
             raise FlowauditError(
@@ -156,6 +166,8 @@ class Change:
             known = self.records.manifest(request.release_id)
         except FlowauditError:
             known = None
+        if predict and len(self.engine.image_labels(list(request.images.values()))) < len(set(request.images.values())):
+            return self._served(Pointer(request.release_id, request.colour), changed=True)
         described = dataclasses.replace(self._pulled(request, request.release_id), deployed_at=now())
         if known is not None:
             # What its deployment found out stays.
@@ -172,6 +184,14 @@ class Change:
             self.records.serve(described)
         self._describe(described)
         return self._served(Pointer(request.release_id, request.colour), changed=changed)
+
+    def _require_same_images(self, request: Request, current: Pointer) -> None:
+        running = self.records.manifest(current.release_id)
+        if request.action == "deploy" and running is not None and dict(request.images) != dict(running.images):
+            raise FlowauditError(
+                f"{current.release_id} serves with other images than those that are locked for it now; a release is "
+                "what it is: give the new images a release of their own."
+            )
 
     def _current(self) -> Pointer:
         current = self.records.current()
@@ -205,8 +225,11 @@ class Change:
         with self._step("pull"):
             target = self._pulled(request, release_id)
         with self._step("prepare"):
-            self._write_compose_file(target.colour, request.compose_file)
-            way = plan.way_there(target, self._schema(target.colour))
+            # Beside the colour's own file, which says what its containers were made from.
+            file = self.host.compose_file(target.colour, "compose.next.yaml")
+            self._write_compose_file(file, request.compose_file)
+            way = plan.way_there(target, self._schema(file))
+            os.remove(file)
             if way.interrupts and not request.accept_interruption:
                 raise FlowauditError(
                     f"Release {release_id} has the migration {', '.join(way.revisions)} ({way.kind}), on which "
@@ -245,7 +268,7 @@ class Change:
             release_id=release_id,
             colour=request.colour,
             images=dict(request.images),
-            git_commit=labels.get(manifest.LABEL_REVISION, ""),
+            git_commit=manifest.commit_of(labels),
             migrations=tuple(migrations),
             change_id=request.change_id,
             actor=request.actor,
@@ -278,6 +301,14 @@ class Change:
                         f"instead: flowaudit.ops.deploy -e release_id={release_id}."
                     )
             way = plan.way_back(running, target)
+            if way.interrupts and self._schema(self.host.compose_file(current.colour)) not in (
+                running.schema_head,
+                way.downgrade_to,
+            ):
+                raise FlowauditError(
+                    f"The database is ahead of what {current.release_id} knows, which therefore cannot take it back; "
+                    "deploy the release that brought it there, and roll back from that."
+                )
             if way.interrupts and not request.accept_interruption:
                 raise FlowauditError(
                     f"Going back to {release_id} takes back the migration {', '.join(way.revisions)} and what was "
@@ -300,10 +331,10 @@ class Change:
                 f"{self.terms.free_memory / 2**30:.1f}; end what uses it, or lower the services' reservations."
             )
 
-    def _schema(self, colour: str) -> str:
-        """The database's revision, by the new release's own migration tool; empty before the first migration."""
+    def _schema(self, file: str) -> str:
+        """The database's revision, by a release's own migration tool; empty before the first migration."""
         output = self.engine.once(
-            self.host.compose_file(colour),
+            file,
             self.application.migration,
             self.application.schema,
             self.terms.migrate,
@@ -317,18 +348,21 @@ class Change:
     def _change(self, request: Request, current: Pointer, target: Manifest, way: Way) -> None:
         self._begin(request, current, target, way)
         log = watch.AccessLog(self.host.access_log)
-        before = watch.count(log.tail(), self._servers(current.colour))
+        lately = (_moment() - _BASELINE).isoformat(timespec="seconds")[:19]
+        before = watch.count(log.tail(), self._servers(current.colour), since=lately)
         try:
+            warm = self._is_warm(request, target)
+            self._write_compose_file(self.host.compose_file(target.colour), request.compose_file)
             if request.action == "deploy":
                 target = self._bring_schema_there(current, target, way)
             else:
                 self._bring_schema_back(current, way)
-            self._start(request, target)
+            self._start(target, warm=warm)
             self._flip(target)
             if request.action == "deploy":
                 self._watch(target, log, before)
             self._hand_over(current, target)
-        except (FlowauditError, OSError) as error:
+        except Exception as error:  # whatever it is, users must not stay where it happened
             raise self._gone_wrong(error, current) from error
         self._record(request, target)
 
@@ -391,12 +425,11 @@ class Change:
             self._write_switch(current.colour, maintenance=True)
             self._stop_background(current.colour)
 
-    def _start(self, request: Request, target: Manifest) -> None:
+    def _start(self, target: Manifest, *, warm: bool) -> None:
         with self._step("start"):
             self.records.keep_running()
-            self.outcome.warm = self._is_warm(request, target)
-            if not self.outcome.warm:
-                self._write_compose_file(target.colour, request.compose_file)
+            self.outcome.warm = warm
+            if not warm:
                 ill = any(each.running and not each.well for each in self._containers(target.colour).values())
                 file, services = self.host.compose_file(target.colour), list(self.application.public)
                 self.engine.up(file, services, self.terms.wait, recreate=ill)
@@ -413,8 +446,13 @@ class Change:
                 smoke.require(self._direct(containers, check.service), check)
 
     def _is_warm(self, request: Request, target: Manifest) -> bool:
-        """Whether the colour runs already, just as it is wanted."""
-        if read_file(self.host.compose_file(target.colour)) != request.compose_file:
+        """Whether a rollback finds the colour running, just as it is wanted.
+
+        A deployment asks Compose in any case; so does a run that goes on from another, which may have written the file
+        and not got to its containers.
+        """
+        file = self.host.compose_file(target.colour)
+        if request.action == "deploy" or self.outcome.resumed_at or read_file(file) != request.compose_file:
             return False
         containers = self._containers(target.colour)
         images = set(target.images.values())
@@ -511,7 +549,7 @@ class Change:
         said = str(error).rstrip(".")
         try:
             self._take_back(current, self._journal)
-        except (FlowauditError, OSError) as second:
+        except Exception as second:
             return FlowauditError(
                 f"{said} (step {step}). Going back to {current.release_id} failed, too: {str(second).rstrip('.')}. "
                 "Run the playbook flowaudit.ops.rollback, which takes up from here."
@@ -528,9 +566,12 @@ class Change:
             with contextlib.suppress(FlowauditError, OSError):
                 self.outcome.incident = self._collect(journal.target, f"taken back at {journal.step}")
         if journal.interrupts and reached >= STEPS.index("interrupt"):
+            # Nobody works on the schema while it changes, wherever the switch leads by now.
+            self._write_switch(current.colour, maintenance=True)
             self._stop_background(other)
             self._take_schema_back(current, journal)
-        if not all(each.running for each in self._containers(current.colour).values()):
+        serving = self._containers(current.colour)
+        if len(serving) < len(self.application.public) or not all(each.running for each in serving.values()):
             self.engine.up(self.host.compose_file(current.colour), list(self.application.public), self.terms.wait)
         self._write_switch(current.colour)
         if reached >= STEPS.index("interrupt"):
@@ -546,20 +587,23 @@ class Change:
 
     def _take_schema_back(self, current: Pointer, journal: Journal) -> None:
         """Bring the database back to what the release that was current needs."""
+        newer = self.host.compose_file((current if journal.action == "rollback" else journal.target).colour)
+        if self._schema(newer) == journal.schema_before:
+            return
         if journal.action == "rollback":
             self.engine.once(
-                self.host.compose_file(current.colour),
+                newer,
                 self.application.migration,
                 self.application.upgrade,
                 self.terms.migrate,
                 f"The schema could not be brought back to {current.release_id}",
             )
-        elif self._schema(journal.target.colour) != journal.schema_before:
+        else:
             if journal.migration_class == "contract":
                 raise FlowauditError(
                     f"The migrations of {journal.target.release_id} removed what {current.release_id} needs; deploy a "
-                    "release that works on the new schema, or recover the database with flowaudit.ops.restore_database "
-                    f"-e restore_point={journal.restore_point}"
+                    "release that works on the new schema, or recover the database to its restore point "
+                    f"{journal.restore_point}"
                 )
             self._downgrade(journal.target.colour, journal.schema_before)
 
@@ -569,6 +613,9 @@ class Change:
             self.host.incident_directory, f"{_moment():%Y-%m-%dT%H%M%SZ}-release-{release.release_id}"
         )
         os.makedirs(directory, mode=0o750, exist_ok=True)
+        collected = sorted(name for name in os.listdir(self.host.incident_directory) if "-release-" in name)
+        for name in collected[:-_INCIDENTS]:
+            shutil.rmtree(os.path.join(self.host.incident_directory, name))
         services = [*self.application.public, *self.application.background]
         logs = self.engine.logs(self.host.compose_file(release.colour), services)
         handle = os.open(os.path.join(directory, "containers.log.gz"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640)
@@ -634,10 +681,9 @@ class Change:
         finally:
             self.outcome.timings[name] = round(self.outcome.timings.get(name, 0) + time.monotonic() - started, 3)
 
-    def _write_compose_file(self, colour: str, text: str) -> None:
+    def _write_compose_file(self, path: str, text: str) -> None:
         if not text:
             raise FlowauditError("compose_file is empty; give the Compose file of the colour the release comes to.")
-        path = self.host.compose_file(colour)
         if read_file(path) != text:
             os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
             write_file(path, text)
@@ -657,9 +703,10 @@ class Change:
         return f"{self.host.project}-{colour}-"
 
     def _stop_background(self, colour: str) -> None:
-        running = [name for name, each in self._containers(colour, self.application.background).items() if each.running]
-        if running:
-            self.engine.stop(self.host.compose_file(colour), running, self.terms.grace)
+        containers = self._containers(colour, self.application.background)
+        active = [service for service, each in containers.items() if not each.stopped]
+        if active:
+            self.engine.stop(self.host.compose_file(colour), active, self.terms.grace)
 
     def _start_background(self, colour: str) -> None:
         if self.application.background:

@@ -43,7 +43,16 @@ class Check:
     @classmethod
     def of(cls, values: Mapping[str, t.Any]) -> Check:
         """From a module's option, where what is not given is None."""
-        return cls(**{name: value for name, value in values.items() if value is not None})
+        given = {name: value for name, value in values.items() if value is not None}
+        headers = {**given.pop("headers", {}), **given.pop("secret_headers", {})}
+        check = cls(**given, headers={name: str(value) for name, value in headers.items()})
+        sent = [check.method, check.path, *headers, *check.headers.values()]
+        if not all(part.isascii() and part.isprintable() for part in sent) or " " in check.path:
+            raise FlowauditError(
+                f"The smoke test of {check.path!r} has something in its path, method or headers that HTTP cannot send; "
+                "write other characters in percent-encoding."
+            )
+        return check
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +90,8 @@ def ask(place: Place, check: Check) -> Answer:
 
 def problem(place: Place, check: Check) -> str:
     """What is wrong with the answer, one clause; empty when nothing is."""
-    where = f"{check.method} {place.url.rstrip('/')}{check.path}"
+    # Not the query: it may hold a token.
+    where = f"{check.method} {place.url.rstrip('/')}{check.path.partition('?')[0]}"
     try:
         answer = ask(place, check)
     except (OSError, http.client.HTTPException) as error:

@@ -25,14 +25,18 @@ class Count:
         return self.errors / self.answers if self.answers else 0.0
 
 
-def count(lines: t.Iterable[str], server: str) -> Count:
-    """What the servers whose name begins with ``server`` answered, such as ``flowaudit-green-``."""
+def count(lines: t.Iterable[str], server: str, since: str = "") -> Count:
+    """What the servers whose name begins with ``server`` answered, such as ``flowaudit-green-``.
+
+    Args:
+        since: the earliest time that counts (RFC 3339, UTC, without its zone).
+    """
     found = Count()
     for line in lines:
         try:
             entry = json.loads(line)
             # What the edge answered by itself is nobody's error.
-            if not str(entry.get("ServiceAddr", "")).startswith(server):
+            if not str(entry.get("ServiceAddr", "")).startswith(server) or str(entry.get("StartUTC", "~")) < since:
                 continue
             status = int(entry.get("OriginStatus") or entry.get("DownstreamStatus") or 0)
         except (ValueError, TypeError, AttributeError):

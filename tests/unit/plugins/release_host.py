@@ -58,10 +58,14 @@ class Release:
         return f"{name}-{self.release_id}".encode().hex().ljust(64, "0")[:64]
 
     @property
+    def commit(self) -> str:
+        return self.release_id.encode().hex()
+
+    @property
     def labels(self) -> dict[str, str]:
         return {
             "org.opencontainers.image.version": self.release_id,
-            "org.opencontainers.image.revision": f"commit-{self.release_id}",
+            "org.opencontainers.image.revision": self.commit,
             "ops.flowaudit.migrations": self.migrations,
         }
 
@@ -93,6 +97,8 @@ class FakeHost:
     containers: dict[str, tuple[str, bool]] = dataclasses.field(default_factory=dict)
     #: containers that have become unhealthy, and stay so until they are made anew
     ill: set[str] = dataclasses.field(default_factory=set)
+    #: containers that the engine starts again and again
+    restarting: set[str] = dataclasses.field(default_factory=set)
     #: words of a command → what it says when it fails
     failing: dict[str, str] = dataclasses.field(default_factory=dict)
     commands: list[str] = dataclasses.field(default_factory=list)
@@ -151,8 +157,9 @@ class FakeHost:
         """Change the release, as the module does."""
         current = self.records.current()
         spare = "green" if current is None or current.colour == "blue" else "blue"
-        previous = self.records.previous()
-        wanted = release_id or (previous.release_id if previous else "")
+        previous, journal = self.records.previous(), self.records.journal()
+        begun = journal.target.release_id if journal and journal.action == "rollback" else ""
+        wanted = release_id or begun or (previous.release_id if previous else "")
         values: dict[str, t.Any] = {
             "action": action,
             "release_id": release_id,
@@ -262,10 +269,16 @@ class FakeHost:
             case ["image", "rm", reference]:
                 self.pulled.discard(reference)
                 return Result(0, "", "")
+            case ["rm", "--force", _name]:
+                return Result(0, "", "")
             case ["ps", *_]:
                 return Result(0, "\n".join(image for image, _running in self.containers.values()), "")
             case ["container", "inspect", *names]:
-                return Result(0, json.dumps([self._inspected(name) for name in names if name in self.containers]), "")
+                here = [self._inspected(name) for name in names if name in self.containers]
+                missing = "".join(
+                    f"Error: No such container: {name}\n" for name in names if name not in self.containers
+                )
+                return Result(bool(missing), json.dumps(here), missing)
             case ["compose", *_]:
                 return self._compose(words[words.index("--file") + 1], words[words.index("--file") + 2 :])
         raise AssertionError(words)
@@ -289,7 +302,7 @@ class FakeHost:
                 if not release.healthy or self.schema not in release.works_on:
                     return Result(1, "", "container is unhealthy")
                 return Result(0, "", "")
-            case ["stop", *services]:
+            case ["stop", "--timeout", _grace, *services]:
                 for service in services:
                     name = f"app-{colour}-{service}-1"
                     if name in self.containers:
@@ -320,7 +333,7 @@ class FakeHost:
         return {
             "Name": f"/{name}",
             "State": {
-                "Status": "running" if running else "exited",
+                "Status": "restarting" if name in self.restarting else "running" if running else "exited",
                 "Health": {"Status": "healthy" if well else "unhealthy"},
             },
             "Config": {"Image": image},

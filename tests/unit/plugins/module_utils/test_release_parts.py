@@ -71,6 +71,7 @@ def test_what_is_no_record_is_refused(text: str) -> None:
         ({"release_id": "../1.0.0"}, "is no release"),
         ({"release_id": "1" * 41}, "at most 40"),
         ({"colour": "red"}, "not blue or green"),
+        ({"git_commit": "--output=x"}, "which is none"),
         ({"images": {}}, "has no images"),
         ({"images": {"backend": "backend:1.0.0"}}, "without a digest"),
         ({"migrations": (Migration("0001", "odd"),)}, "the classes are none, expand, breaking, contract"),
@@ -129,7 +130,7 @@ def test_the_way_back(newer: str, older: str, kind: str, downgrade_to: str) -> N
 
 def test_no_way_back_past_what_is_gone() -> None:
     newer = release("2.0.0", ALL, restore_point="pre-2.0.0-20260131T120000Z")
-    with pytest.raises(FlowauditError, match=r"0004 removed.*restore_point=pre-2\.0\.0-20260131T120000Z"):
+    with pytest.raises(FlowauditError, match=r"0004 removed.*restore point pre-2\.0\.0-20260131T120000Z"):
         plan.way_back(newer, release("1.0.0", "0001=none,0002=expand,0003=breaking"))
     with pytest.raises(FlowauditError, match=r"roll forward\)\."):
         plan.way_back(dataclasses.replace(newer, restore_point=""), release("1.0.0", "0001=none"))
@@ -232,9 +233,40 @@ def test_a_smoke_test_says_what_is_wrong() -> None:
     assert "got no answer (ConnectionRefusedError" in smoke.problem(place, Check("/"))
 
 
+@pytest.mark.parametrize(
+    ("engine", "lock"),
+    [
+        ("acme/backend@sha256:1", "docker.io/acme/backend@sha256:1"),
+        ("postgres@sha256:1", "docker.io/library/postgres@sha256:1"),
+        ("registry:5000/x/y@sha256:1", "registry:5000/x/y:1.0@sha256:1"),
+    ],
+)
+def test_an_image_is_found_under_the_engines_name(engine: str, lock: str) -> None:
+    answer = json.dumps({"digests": [engine], "labels": {"a": "b"}})
+    assert Engine(lambda command, seconds: Result(0, answer + "\n", "")).image_labels([lock]) == {lock: {"a": "b"}}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"path": "/suche?q=Prüfung"}, {"path": "/", "headers": {"a": "b\r\nc"}}, {"path": "/a b"}]
+)
+def test_what_http_cannot_send_is_refused_before(wrong: dict[str, t.Any]) -> None:
+    with pytest.raises(FlowauditError, match="percent-encoding"):
+        Check.of(wrong)
+
+
+def test_only_what_is_recent_counts() -> None:
+    lines = [
+        json.dumps({"ServiceAddr": "a-1", "OriginStatus": 500, "StartUTC": f"2026-01-31T{hour}:00:00.5Z"})
+        for hour in (10, 12)
+    ]
+    assert watch.count(lines, "a-", since="2026-01-31T11:00:00") == watch.Count(1, 1)
+
+
 def test_a_check_comes_from_an_option() -> None:
     values = {"path": "/", "service": None, "method": "HEAD", "seconds": 2.5}
     assert Check.of(values) == Check("/", method="HEAD", seconds=2.5)
+    secret = {"path": "/", "headers": {"X-Role": "user"}, "secret_headers": {"Authorization": "Bearer x"}}
+    assert Check.of(secret).headers == {"X-Role": "user", "Authorization": "Bearer x"}
 
 
 # ── The edge's log ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -301,8 +333,13 @@ def test_only_the_end_of_a_long_log_is_read(tmp_path: pathlib.Path, monkeypatch:
 # ── The engine ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_what_the_engine_says_is_in_the_sentence() -> None:
     engine = Engine(lambda command, seconds: Result(1, "", "line 1\nline 2\n line 3\nline 4\n"))
+    with pytest.raises(FlowauditError, match="does not tell its containers: line 2"):
+        engine.containers("app-blue", ["backend"])
+    with pytest.raises(FlowauditError, match="does not tell its containers: exit status 124"):
+        Engine(lambda command, seconds: Result(124, "", "")).containers("app-blue", ["backend"])
     assert engine.image_labels(["x"]) == {}
-    assert engine.containers("app-blue", ["backend"]) == {}
+    empty = Engine(lambda command, seconds: Result(1, "[]", "Error: No such container: app-blue-backend-1\n"))
+    assert empty.containers("app-blue", ["backend"]) == {}
     assert not engine.remove_image("x")
     with pytest.raises(FlowauditError, match=r"The image x cannot be pulled: line 2 / line 3 / line 4"):
         engine.pull("x", 1)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ansible_collections.flowaudit.ops.plugins.module_utils.errors import FlowauditError
-from ansible_collections.flowaudit.ops.plugins.module_utils.release import switch
+from ansible_collections.flowaudit.ops.plugins.module_utils.release import sequence, switch, watch
 from ansible_collections.flowaudit.ops.plugins.module_utils.release.records import Pointer
 from ansible_collections.flowaudit.ops.tests.unit.plugins.release_host import RELEASES, FakeHost, Kill, fake_host
 
@@ -59,7 +59,7 @@ def test_a_release_is_deployed_beside_the_old_one(host: FakeHost) -> None:
         "release_id": "1.1.0",
         "colour": "green",
         "images": RELEASES["1.1.0"].images,
-        "git_commit": "commit-1.1.0",
+        "git_commit": RELEASES["1.1.0"].commit,
         "migrations": (("0001", "none"), ("0002", "expand")),
         "schema_before": "0001",
         "migration_class": "expand",
@@ -92,7 +92,7 @@ def test_no_restore_point_and_no_migration_where_the_schema_stays(host: FakeHost
 def test_the_worker_is_handed_over_not_doubled(host: FakeHost) -> None:
     host.change("deploy", "1.1.0")
     order = [each for each in host.commands if each.endswith(" worker")]
-    assert "app-blue" in order[0] and "stop worker" in order[0]
+    assert "app-blue" in order[0] and "stop --timeout 1 worker" in order[0]
     assert "app-green" in order[1] and order[1].endswith("worker")
 
 
@@ -104,8 +104,8 @@ def test_a_breaking_migration_needs_consent_and_shows_the_maintenance_page(host:
     host.served.clear()
     host.change("deploy", "1.2.0", accept_interruption=True)
     assert_at_rest(host, "1.2.0")
-    lines = [each for each in host.commands if "stop worker" in each or "upgrade" in each]
-    assert "stop worker" in lines[-2] and "upgrade" in lines[-1]  # nobody works on the old schema any more
+    lines = [each for each in host.commands if "stop --timeout 1 worker" in each or "upgrade" in each]
+    assert "stop --timeout 1 worker" in lines[-2] and "upgrade" in lines[-1]  # nobody works on the old schema any more
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_breaking_migration_needs_consent_and_shows_the_maintenance_page(host:
             {"app-green/compose.yaml up --detach --no-deps --pull never --wait --wait-timeout 1 worker": "x"},
             "worker did",
         ),
-        ({"stop worker": "engine is busy"}, "worker did not stop"),
+        ({"stop --timeout 1 worker": "engine is busy"}, "worker did not stop"),
     ],
 )
 def test_what_goes_wrong_leaves_the_old_release(host: FakeHost, failing: dict[str, str], said: str) -> None:
@@ -256,7 +256,7 @@ def test_the_previous_release_comes_back_warm(host: FakeHost) -> None:
     assert host.schema == "0002"  # it works on the newer schema
     assert set(host.served) <= {"1.0.0", "1.1.0"}
     assert not any("pull" in each.split() for each in host.commands)
-    assert outcome.rolled_back_commits == ("commit-1.0.0", "commit-1.1.0")
+    assert outcome.rolled_back_commits == (RELEASES["1.0.0"].commit, RELEASES["1.1.0"].commit)
     assert pathlib.Path(outcome.incident, "containers.log.gz").exists()
     assert host.records.previous() is None  # once more would not lead forward again
 
@@ -323,7 +323,7 @@ def test_what_a_migration_removed_does_not_come_back(host: FakeHost) -> None:
     host.change("deploy", "1.1.0")
     host.change("deploy", "2.0.0", accept_interruption=True)
     point = host.restore_points[-1]
-    with pytest.raises(FlowauditError, match=rf"0003 removed.*roll forward.*restore_database -e restore_point={point}"):
+    with pytest.raises(FlowauditError, match=rf"0003 removed.*roll forward.*its restore point {point}"):
         host.change("rollback", accept_interruption=True)
     assert_at_rest(host, "2.0.0")
 
@@ -332,7 +332,7 @@ def test_what_a_deployment_removed_is_gone_on_from(host: FakeHost) -> None:
     host.change("deploy", "1.1.0")
     host.failing = {"green/compose.yaml up": "", "blue/compose.yaml up": "backend is unhealthy"}
     with pytest.raises(
-        FlowauditError, match=r"removed what 1\.1\.0 needs; deploy a release that .*restore_point=pre-2"
+        FlowauditError, match=r"removed what 1\.1\.0 needs; deploy a release that .*restore point pre-2"
     ):
         host.change("deploy", "2.0.0", accept_interruption=True)
     host.failing = {}
@@ -368,10 +368,99 @@ def test_tidying_up_that_fails_is_done_by_the_next_run(host: FakeHost) -> None:
     assert_at_rest(host, "1.2.0")
 
 
+def test_a_database_that_is_ahead_is_not_taken_back_by_who_does_not_know_it(host: FakeHost) -> None:
+    host.change("deploy", "1.1.0")
+    host.change("deploy", "1.2.0", accept_interruption=True)
+    host.schema = "0004"  # of a release that was taken back, and left its expand migration
+    host.failing = {"schema": "Can't locate revision identified by '0004'"}
+    with pytest.raises(FlowauditError, match="Can't locate revision"):
+        host.change("rollback", accept_interruption=True)
+    host.failing = {}
+    with pytest.raises(FlowauditError, match=r"ahead of what 1\.2\.0 knows"):
+        host.change("rollback", accept_interruption=True)
+    assert host.records.journal() is None
+    assert not switch.is_maintenance(host.switch_file.read_text())
+
+
+def test_a_rollback_begun_again_leads_where_it_led(host: FakeHost) -> None:
+    host.change("deploy", "1.1.0")
+    host.change("deploy", "1.1.1")
+    host.lives = 25
+    with pytest.raises(Kill):
+        host.change("rollback", "1.0.0")
+    host.lives = None
+    assert host.records.journal() is not None
+    host.change("rollback")
+    assert_at_rest(host, "1.0.0")
+
+
+def test_a_worker_that_keeps_restarting_is_stopped_too(host: FakeHost) -> None:
+    host.restarting.add("app-green-worker-1")
+    host.failing = {
+        "app-green/compose.yaml up --detach --no-deps --pull never --wait --wait-timeout 1 worker": "unhealthy"
+    }
+    host.containers["app-green-worker-1"] = (host.containers["app-blue-worker-1"][0], False)
+    with pytest.raises(FlowauditError, match="serves as before"):
+        host.change("deploy", "1.1.0")
+    assert any("app-green" in each and each.endswith("stop --timeout 1 worker") for each in host.commands)
+
+
+def test_the_maintenance_page_is_there_while_the_schema_goes_back(host: FakeHost) -> None:
+    host.change("deploy", "1.1.0")
+    host.failing = {"smoke-test": "no results"}
+    during = []
+    run = host.run
+    host.run = lambda command, seconds: (
+        during.append(host.switch_file.read_text()) if "downgrade" in command else None,
+        run(command, seconds),
+    )[1]  # type: ignore[method-assign,func-returns-value]
+    with pytest.raises(FlowauditError, match=r"1\.1\.0 serves as before"):
+        host.change("deploy", "1.2.0", accept_interruption=True)
+    assert [switch.is_maintenance(each) for each in during] == [True]
+    host.failing = {}
+    assert_at_rest(host, "1.1.0")
+
+
+def test_anything_that_goes_wrong_after_the_switch_is_taken_back(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "rises", lambda *_arguments, **_more: 1 / 0)
+    with pytest.raises(FlowauditError, match=r"division by zero \(step watch\)\. 1\.0\.0 serves as before"):
+        host.change("deploy", "1.1.0")
+    assert_at_rest(host, "1.0.0")
+
+
+def test_other_images_are_another_release(host: FakeHost) -> None:
+    host.change("deploy", "1.1.0")
+    with pytest.raises(FlowauditError, match="a release of their own"):
+        host.change("deploy", "1.1.0", colour="blue", images=RELEASES["1.1.1"].images)
+
+
+def test_a_deployment_to_a_warm_colour_asks_compose(host: FakeHost) -> None:
+    host.change("deploy", "1.1.0")
+    host.change("rollback")
+    host.commands.clear()
+    assert not host.change("deploy", "1.1.0").warm
+    assert any("app-green/compose.yaml up" in each for each in host.commands)
+
+
+def test_old_logs_of_incidents_go(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sequence, "_INCIDENTS", 2)
+    directory = pathlib.Path(host.host.incident_directory)
+    for number in range(4):
+        (directory / f"2025-01-0{number + 1}T000000Z-release-1.0.0").mkdir()
+    (directory / "INC-1").mkdir()
+    host.change("deploy", "1.1.0")
+    host.change("rollback")
+    left = sorted(each.name for each in directory.iterdir())
+    assert len(left) == 3
+    assert "INC-1" in left
+
+
 def test_an_edited_record_is_refused(host: FakeHost) -> None:
     host.change("deploy", "1.1.0")
     path = pathlib.Path(host.records.releases, "1.0.0.json")
-    path.write_text(path.read_text().replace("commit-1.0.0", "commit-6.6.6"))
+    path.write_text(path.read_text().replace(RELEASES["1.0.0"].commit, "6" * 40))
     with pytest.raises(FlowauditError, match="was changed by somebody else"):
         host.change("rollback")
     assert_at_rest_but_for_records(host, "1.1.0")
@@ -492,7 +581,8 @@ def test_killed_anywhere_a_whole_release_serves_and_the_next_run_goes_on(
                 change(host)
                 assert_at_rest(host, target)
             elif host.records.journal() is not None and recorded.release_id == origin:
-                host.change("rollback", accept_interruption=True)
+                # A rollback that is begun again goes on; it is taken back by naming where it came from.
+                host.change("rollback", origin if "rollback" in name else "", accept_interruption=True)
                 assert_at_rest(host, origin)
             if not interrupts:
                 assert set(host.served) <= {origin, target}, (lives, host.commands)
@@ -504,7 +594,8 @@ def test_killed_anywhere_a_whole_release_serves_and_the_next_run_goes_on(
 def test_killed_twice_it_still_comes_to_an_end(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(2026)
     for number in range(60):
-        before, change, origin, target = CHANGES[chance.choice(sorted(CHANGES))]
+        name = chance.choice(sorted(CHANGES))
+        before, change, origin, target = CHANGES[name]
         with fake_host(tmp_path / str(number), monkeypatch) as host:
             host.install("1.0.0")
             for each in before:
@@ -519,7 +610,7 @@ def test_killed_twice_it_still_comes_to_an_end(tmp_path: pathlib.Path, monkeypat
             assert recorded is not None
             taken_back = recorded.release_id == origin and host.records.journal() is not None and chance.random() < 0.5
             if taken_back:
-                host.change("rollback", accept_interruption=True)
+                host.change("rollback", origin if "rollback" in name else "", accept_interruption=True)
             else:
                 change(host)
             assert_at_rest(host, origin if taken_back else target)

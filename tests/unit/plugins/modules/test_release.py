@@ -63,7 +63,7 @@ def test_a_release_is_deployed_and_read_back(host: FakeHost, run_module: t.Any) 
     result = run_module(release.main, **options(host, "1.1.0"))
     assert (result["changed"], result["release_id"], result["previous_id"]) == (True, "1.1.0", "1.0.0")
     assert result["diff"] == {"before": "1.0.0 (blue)\n", "after": "1.1.0 (green)\n"}
-    assert (result["images"], result["git_commit"]) == (RELEASES["1.1.0"].images, "commit-1.1.0")
+    assert (result["images"], result["git_commit"]) == (RELEASES["1.1.0"].images, RELEASES["1.1.0"].commit)
     found = run_module(release_info.main, state_directory=host.records.directory)
     assert found["current"] == {"release_id": "1.1.0", "colour": "green"}
     assert found["previous"] == {"release_id": "1.0.0", "colour": "blue"}
