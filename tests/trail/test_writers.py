@@ -478,7 +478,7 @@ def test_two_hundred_killed_runs_are_closed_once(home: Home, part: int) -> None:
 
 
 def test_a_reader_does_not_hold_up_a_writer_nor_see_half_of_a_batch(home: Home) -> None:
-    with process(WRITER, home.path, "w", 200) as writer:
+    with process(WRITER, home.path, "w", 1000) as writer:
         _until(home.database.exists)
         seen = []
         while writer.poll() is None and len(seen) < 50:
