@@ -38,6 +38,7 @@ def test_a_second_run_builds_nothing_and_keeps_every_digest(playbook: Playbook, 
     assert set(built["releases"]["1.0.0"]) == {"backend", "frontend"}
 
 
+@pytest.mark.campaign
 def test_an_archive_carries_an_image_into_another_registry(
     playbook: Playbook, built: dict[str, t.Any], ports: dict[str, int], tmp_path: Path
 ) -> None:
@@ -79,6 +80,7 @@ def test_an_archive_carries_an_image_into_another_registry(
     assert "changed=0" in load().stdout
 
 
+@pytest.mark.campaign
 def test_a_tag_is_resolved_once_and_again_only_on_request(
     playbook: Playbook, built: dict[str, t.Any], ports: dict[str, int], tmp_path: Path
 ) -> None:
