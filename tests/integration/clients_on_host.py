@@ -109,7 +109,7 @@ class Users:
                 self.uploads_failed += not good
 
     def work(self) -> dict[str, float]:
-        threads = [threading.Thread(target=self.ask) for _ in range(8)] + [threading.Thread(target=self.upload)]
+        threads = [threading.Thread(target=self.ask) for _user in range(8)] + [threading.Thread(target=self.upload)]
         for thread in threads:
             thread.start()
         for thread in threads:
