@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.flowaudit.ops.plugins.module_utils import access_policy
-from ansible_collections.flowaudit.ops.tests.unit.plugins.conftest import CHECKOUT
+from ansible_collections.flowaudit.ops.tests.unit.conftest import CHECKOUT
 
 ROLES = ("user", "trainer", "admin")
 ROUTES = ({"prefix": "/api", "service": "backend"}, {"prefix": "/", "service": "frontend", "pages": True})
