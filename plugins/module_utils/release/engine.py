@@ -101,9 +101,9 @@ class Engine:
         names = {f"{project}-{service}-1": service for service in services}
         result = self._run(["docker", "container", "inspect", *names], 60)
         # An engine that does not answer must not look like one without containers.
-        if result.status != 0 and not all("o such container" in line for line in result.errors.splitlines() if line):
-            raise FlowauditError(f"The engine does not tell its containers: {result.said}")
-        if result.status != 0 and not result.errors.strip():
+        complaints = result.errors.splitlines()
+        only_missing = complaints and all("o such container" in line for line in complaints if line)
+        if result.status != 0 and not only_missing:
             raise FlowauditError(f"The engine does not tell its containers: {result.said}")
         found = json.loads(result.output or "[]")
         containers = {}

@@ -47,8 +47,8 @@ def way_there(target: Manifest, schema: str) -> Way:
     if schema and schema not in revisions:
         raise FlowauditError(
             f"The database is at revision {schema}, which release {target.release_id} does not have "
-            f"(its newest is {target.schema_head or 'none'}); it is older than what ran here: take back the newer "
-            "release with the playbook flowaudit.ops.rollback."
+            f"(its newest is {target.schema_head or 'none'}); if it ran here before, go back to "
+            "it with the playbook flowaudit.ops.rollback; else build it with the migrations the database has."
         )
     ahead = target.migrations[revisions.index(schema) + 1 :] if schema else target.migrations
     # A first schema has no release before it that would have to live with it.

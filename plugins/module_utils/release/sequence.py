@@ -228,8 +228,10 @@ class Change:
             # Beside the colour's own file, which says what its containers were made from.
             file = self.host.compose_file(target.colour, "compose.next.yaml")
             self._write_compose_file(file, request.compose_file)
-            way = plan.way_there(target, self._schema(file))
-            os.remove(file)
+            try:
+                way = plan.way_there(target, self._schema(file))
+            finally:
+                os.remove(file)
             if way.interrupts and not request.accept_interruption:
                 raise FlowauditError(
                     f"Release {release_id} has the migration {', '.join(way.revisions)} ({way.kind}), on which "
