@@ -96,8 +96,17 @@ options:
           - The playbook that takes it back; the approval covers it, too, until the change is reviewed.
         type: str
         default: ""
-      release: {description: [The release that it is about.], type: str, default: ""}
-      digests: {description: [Digests of the release's images.], type: list, elements: str, default: []}
+      release:
+        description:
+          - The release that it is about; unless set, what V(release_id) of its variables names.
+        type: str
+        default: ""
+      digests:
+        description:
+          - Digests of the release's images; unless set, those in C(group_vars/all/images.lock.yml) of the inventory.
+        type: list
+        elements: str
+        default: []
       staging_run:
         description:
           - The run on staging that shows it works; its proof is taken from the trail in O(directory).

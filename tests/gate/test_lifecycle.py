@@ -136,19 +136,19 @@ def staged(site: Site) -> Site:
     return site
 
 
-def ran_on_staging(site: Site, *words: str) -> str:
+def ran_on_staging(site: Site, *words: str, **more: t.Any) -> str:
     """The id of a run on staging."""
-    step(
-        site, "request", "alice", "-e", "change_inventory=inventories/staging", "-e", wanted(site, rollback_playbook="")
-    )
+    request = wanted(site, rollback_playbook="", **more)
+    step(site, "request", "alice", "-e", "change_inventory=inventories/staging", "-e", request)
     taken = sorted(path.name for path in (site.top / "changes" / "staging").iterdir())[-1]
     step(site, "approve", "bob", "-e", f"change_id={taken}", "-e", "change_inventory=inventories/staging")
     site.run("play.yml", "-e", f"change_id={taken}", *LIMIT, *words, inventory="inventories/staging")
     return str(site.entries("run.authorized")[-1]["run"])
 
 
-def requested(site: Site, run: str) -> str:
-    step(site, "request", "alice", "-e", "change_inventory=inventories/production", "-e", wanted(site, staging_run=run))
+def requested(site: Site, run: str, **more: t.Any) -> str:
+    request = wanted(site, staging_run=run, **more)
+    step(site, "request", "alice", "-e", "change_inventory=inventories/production", "-e", request)
     change_id = sorted(path.name for path in site.changes.glob("CHG-*"))[-1]
     site.approve(change_id, "bob", "carol")
     return change_id
@@ -200,6 +200,32 @@ def test_what_did_not_run_on_staging_does_not(staged: Site) -> None:
     digests = staged.approved(staging_run=run, digests=[f"sha256:{'0' * 64}"])
     shutil.copy(staged.changes / good / "staging.json", staged.changes / digests / "staging.json")
     assert "was with other images" in refused(digests)
+
+
+def test_production_gets_the_images_that_staging_had(staged: Site) -> None:
+    digests = {"staging": "0", "production": "0"}
+    release = {"scope": {**REQUEST["scope"], "variables": {"release_id": "1.4.0"}}}
+
+    def locked() -> None:
+        for inventory, digit in digests.items():
+            images = {"backend": f"{inventory}.example.org/portal/backend@sha256:{digit * 64}"}
+            lock = {"images_lock": {"platform": {}, "releases": {"1.4.0": images}}}
+            staged.write(f"inventories/{inventory}/group_vars/all/images.lock.yml", lock)
+        staged.commit()
+
+    locked()
+    run = ran_on_staging(staged, "-e", "release_id=1.4.0", **release)
+    words = ("play.yml", "-e", "release_id=1.4.0", *LIMIT)
+    # Nobody says the digests: they are what the images lock has.
+    done = staged.run(*words, "-e", f"change_id={requested(staged, run, **release)}")
+    assert done.returncode == 0, done.stdout
+    assert staged.entries("run.authorized")[-1]["digests"] == [f"sha256:{'0' * 64}"]
+
+    digests["production"] = "1"
+    locked()
+    before = staged.visits()
+    done = staged.run(*words, "-e", f"change_id={requested(staged, run, **release)}")
+    assert "was with other images" in " ".join(done.stdout.split()) and staged.visits() == before
 
 
 def test_a_job_without_a_terminal_and_without_git_config(site: Site) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..errors import FlowauditError
 from ..trail import canonical, commitment, entry, note, provenance, query
 from ..trail.sqlite import SELDOM, SqliteLog
-from . import break_glass, history, model, policy, signature, staging, tree, trust, window
+from . import break_glass, history, images, model, policy, signature, staging, tree, trust, window
 from .authorization import Authorization
 from .model import Change, Code, Kind, State
 from .policy import Approval, Question, Refusal
@@ -32,6 +32,7 @@ class Gate:
     top: pathlib.Path  # of its Git repository
     changes: pathlib.Path  # the directory of all inventories' changes
     terms: trust.Terms
+    images_lock: pathlib.Path  # what digests the images of its releases have
     # Version and digest of the collection, for a module, which is not where the collection is; else they are looked up.
     collection: tuple[str, str] | None = None
 
@@ -39,6 +40,15 @@ class Gate:
     def repository(self) -> Repository:
         """The changes of this inventory."""
         return Repository(self.changes / self.name)
+
+    def digests(self, variables: Iterable[str], release: str = "") -> tuple[str, ...]:
+        """The images of the release that extra variables name, or else of ``release``; none when neither does.
+
+        Raises:
+            FlowauditError: the images lock has no such release.
+        """
+        named = images.release_of(variables) or release
+        return images.digests_of(self.images_lock, named) if named else ()
 
     def code(self) -> Code:
         """What would run now."""
@@ -271,10 +281,18 @@ def _question(
         last_entry_at=_latest(log),
         overdue=tuple(overdue(gate, rules, log, now)) if change.kind is Kind.NORMAL else (),
         glass=_glass(gate, log) if change.kind is Kind.NORMAL else (),
+        digests=_digests(gate, command, change),
         variables=command.variables,
         tags=command.tags,
         skip_tags=command.skip_tags,
     )
+
+
+def _digests(gate: Gate, command: Command, change: Change) -> tuple[str, ...]:
+    # What a change is taken back to, nobody knew when it was approved.
+    if not set(command.playbooks) & set(change.scope.playbooks):
+        return ()
+    return gate.digests(command.variables)
 
 
 def _glass(gate: Gate, log: SqliteLog) -> tuple[str, ...]:

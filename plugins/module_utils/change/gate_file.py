@@ -6,21 +6,17 @@ from __future__ import annotations
 
 # Exactly this type: true is an integer, and Ansible's values are strings that may say something else.
 # pylint: disable=unidiomatic-typecheck
-import os
 import pathlib
 import re
-import stat
 import typing as t
-from collections.abc import Iterable
 
 from ..errors import FlowauditError
 from ..trail import note, provenance
-from . import policy, tree, trust
+from . import images, policy, tree, trust, yaml_file
 from .gate import Gate
 
 PLUGIN = "flowaudit.ops.change_gate"
 NAMES = ("gate.yml", "gate.yaml")
-LARGEST = 4 * 1024 * 1024  # bytes
 _KEYS = {"plugin", "name", "protected", "changes", "allowed_signers", "policy", "staging_keys", "inventory", "sources"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
@@ -95,70 +91,22 @@ def load(path: pathlib.Path, collection: tuple[str, str] | None = None) -> Gate:
         top,
         changes,
         trust.Terms(name, trust.plain(rules), signers, tuple(keys)),
+        path.parent / images.LOCK,
         collection,
     )
 
 
 def _mapping(path: pathlib.Path) -> dict[str, t.Any]:
-    import yaml
-
-    # The one that is written in C, where there is one: ten times as fast.
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        """Reads what stands beside encrypted values without the password of the vault."""
-
-    Loader.add_multi_constructor("", lambda loader, suffix, node: None)
-    try:
-        text = _content(path)
-        if len(text) > LARGEST:
-            raise FlowauditError(f"{path} has more than {LARGEST} bytes; put the hosts into sources.")
-        if b"*" in text:
-            _demand_small(path, yaml.parse(text, Loader))
-        value = yaml.load(text, Loader)
-    except OSError as error:
-        raise FlowauditError(f"{path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        where = getattr(error, "problem_mark", None)
-        raise FlowauditError(f"{path} is no YAML{f' (line {where.line + 1})' if where else ''}.") from error
+    value = yaml_file.load(path, "put the hosts into sources")
     if not isinstance(value, dict) or value.get("plugin") != PLUGIN:
         raise FlowauditError(f"{path} is no gate: it does not say plugin: {PLUGIN}.")
     return value
 
 
-def _content(path: pathlib.Path) -> bytes:
-    """A little more of a file than what is read; without waiting, as a pipe would have it."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise FlowauditError(f"{path} is no file.")
-        return stream.read(LARGEST + 1)
-
-
-def _demand_small(path: pathlib.Path, events: Iterable[t.Any]) -> None:
-    """Refuse what a few aliases of aliases make endless."""
-    sizes: dict[str, int] = {}
-    open_nodes: list[tuple[str | None, int]] = []
-    size = 0
-    for event in events:
-        kind, anchor = type(event).__name__, getattr(event, "anchor", None)
-        if kind in ("MappingStartEvent", "SequenceStartEvent"):
-            open_nodes.append((anchor, size))
-        elif kind in ("MappingEndEvent", "SequenceEndEvent"):
-            anchor, before = open_nodes.pop()
-            sizes[anchor or ""] = size - before
-        elif kind == "ScalarEvent":
-            sizes[anchor or ""] = 1
-        size += sizes.get(anchor or "", 1) if kind == "AliasEvent" else 1
-        if size > LARGEST:
-            raise FlowauditError(f"{path} says more by its aliases than can be read.")
-
-
 def _signers(path: pathlib.Path, top: pathlib.Path, written: t.Any) -> str:
     place = _inside(path, top, "allowed_signers", written)
     try:
-        text = _content(place)
-        if len(text) > LARGEST:
-            raise FlowauditError(f"{place} has more than {LARGEST} bytes.")
-        return text.decode()
+        return yaml_file.content(place).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise FlowauditError(
             f"{place}, who may request and approve, cannot be read; docs/gate.md has how to write it."

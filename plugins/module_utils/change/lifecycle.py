@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ..errors import FlowauditError
 from ..trail import canonical, commitment, entry
 from ..trail.sqlite import SqliteLog
-from . import break_glass, model, policy, repository, signature, staging, tree, trust
+from . import break_glass, images, model, policy, repository, signature, staging, tree, trust
 from .gate import Gate, Standing
 from .model import Change, State
 
@@ -89,6 +89,8 @@ def request(
     """
     _demand_committed(gate)
     scope = wanted["scope"]
+    variables = model.variables_of(trust.plain(scope["variables"], moments=False))
+    release, digests = _images(gate, variables, wanted["release"], wanted["digests"])
     value = {
         **{key: wanted[key] for key in wanted if key not in ("scope", "valid_days", "id")},
         "id": wanted.get("id") or gate.repository.next_id(now.year),
@@ -99,11 +101,12 @@ def request(
         "scope": {
             "hosts": model.hosts_of(scope["hosts"], hosts),
             "playbooks": sorted(set(scope["playbooks"])),
-            "variables": list(model.variables_of(trust.plain(scope["variables"], moments=False))),
+            "variables": list(variables),
             "tags": sorted(set(scope["tags"])),
             "skip_tags": sorted(set(scope["skip_tags"])),
         },
-        "digests": sorted(set(wanted["digests"])),
+        "release": release,
+        "digests": digests,
         "code": dataclasses.asdict(gate.code()),
     }
     change = model.read(model.write(trust.plain(value)))
@@ -119,6 +122,19 @@ def request(
     if proof:
         files[place / repository.STAGING] = proof
     return change, Step(files, entry.CHANGE_REQUESTED, change.id, gate.name, person.name)
+
+
+def _images(gate: Gate, variables: Iterable[str], release: str, digests: Iterable[str]) -> tuple[str, list[str]]:
+    """The release that a change is about and its images, as far as the requester left them to the images lock."""
+    named = images.release_of(variables)
+    if named and release and named != release:
+        raise FlowauditError(f"The change is about release {release}, and would run with release_id={named}.")
+    locked, given = gate.digests(variables, release), sorted(set(digests))
+    if locked and given and given != list(locked):
+        raise FlowauditError(
+            f"These are not the images of release {named or release} in {gate.images_lock}; leave digests out."
+        )
+    return release or named, given or list(locked)
 
 
 def proof_of(log: SqliteLog, run: str, sign: bool) -> bytes:

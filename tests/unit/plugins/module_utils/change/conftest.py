@@ -31,7 +31,8 @@ from ansible_collections.flowaudit.ops.plugins.module_utils.change import (
 )
 from ansible_collections.flowaudit.ops.plugins.module_utils.trail import entry, home, sqlite
 
-NOW = datetime.datetime.now(datetime.UTC)
+# An hour ahead: what is recorded by the real clock is never later, however long the tests before took.
+NOW = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
 MINUTE, DAY = datetime.timedelta(minutes=1), datetime.timedelta(days=1)
 PROGRAMS = ("git", "ssh-keygen")
 PEOPLE = ("alice", "bob", "carol", "dave")

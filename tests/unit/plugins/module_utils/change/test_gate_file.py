@@ -9,7 +9,7 @@ import pathlib
 
 import pytest
 
-from ansible_collections.flowaudit.ops.plugins.module_utils.change import gate_file
+from ansible_collections.flowaudit.ops.plugins.module_utils.change import gate_file, yaml_file
 from ansible_collections.flowaudit.ops.plugins.module_utils.errors import FlowauditError
 from ansible_collections.flowaudit.ops.plugins.module_utils.trail import note
 
@@ -119,8 +119,8 @@ def test_a_key_that_is_no_text_is_refused(project):
 
 
 def test_what_is_large_or_cannot_be_read_is_refused(project):
-    project.gate_path.write_text("#" * (gate_file.LARGEST + 1))
-    with pytest.raises(FlowauditError, match=f"has more than {gate_file.LARGEST} bytes; put the hosts into sources"):
+    project.gate_path.write_text("#" * (yaml_file.LARGEST + 1))
+    with pytest.raises(FlowauditError, match=f"has more than {yaml_file.LARGEST} bytes; put the hosts into sources"):
         project.gate()
     with pytest.raises(FlowauditError, match="none cannot be read: No such file"):
         gate_file.load(project.top / "none")
@@ -152,8 +152,8 @@ def test_a_gate_where_nobody_looks_is_refused(project):
 
 
 def test_signers_beyond_measure_are_refused(project):
-    (project.top / "allowed_signers").write_text("#" * (gate_file.LARGEST + 1))
-    with pytest.raises(FlowauditError, match=f"allowed_signers has more than {gate_file.LARGEST} bytes"):
+    (project.top / "allowed_signers").write_text("#" * (yaml_file.LARGEST + 1))
+    with pytest.raises(FlowauditError, match=f"allowed_signers has more than {yaml_file.LARGEST} bytes"):
         project.gate()
 
 
