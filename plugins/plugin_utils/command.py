@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import pathlib
 import typing as t
@@ -15,16 +14,10 @@ from ansible.inventory.manager import IGNORED, InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.utils.collection_loader._collection_finder import _get_collection_playbook_path
 
-from ..module_utils.change import model, tree, trust
+from ..module_utils.change import model, runbook, tree, trust
 from ..module_utils.change.gate import Command, Gate
 from ..module_utils.change.policy import Policy, Refusal
 from ..module_utils.errors import FlowauditError
-
-COLLECTION = "flowaudit.ops"
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
-_IMPORTS = ("import_playbook", "ansible.builtin.import_playbook")
-_SECONDS = datetime.timedelta(seconds=1)
-_LONGEST = 31 * 86400  # seconds, as a window
 
 # What an operator sets for their own comfort, and the secrets that have to come from somewhere. Everything else of
 # Ansible's that the environment says (plugins, connections, caches, callbacks) is the repository's to say.
@@ -83,11 +76,9 @@ def read(
 ) -> Command:
     """The command of this process; what is wrong with it as such is in its ``problems``."""
     problems: list[Refusal] = []
-    duration = rules.default_duration if rules else datetime.timedelta()
     if "start_at_task" in arguments:
         program = "ansible-playbook"
-        playbooks, declared = _playbooks(gate, loader, arguments.get("args") or (), problems)
-        duration = declared or duration
+        playbooks = _playbooks(gate, arguments.get("args") or (), problems)
     else:
         # Commands without a playbook are named themselves in a scope.
         program = "ansible" if "module_name" in arguments else "ansible-console" if "pattern" in arguments else ""
@@ -103,7 +94,6 @@ def read(
     return Command(
         program,
         tuple(playbooks),
-        duration,
         str.__str__(change_id) if isinstance(change_id, str) else repr(change_id),
         _limited(loader, inventory, arguments.get("subset")),
         variables,
@@ -114,20 +104,17 @@ def read(
     )
 
 
-def _playbooks(
-    gate: Gate, loader: DataLoader, written: Iterable[t.Any], problems: list[Refusal]
-) -> tuple[list[str], datetime.timedelta]:
-    """The playbooks as a scope names them, and how long they may take; what is wrong is added to ``problems``."""
-    names, total = [], datetime.timedelta()
+def _playbooks(gate: Gate, written: Iterable[t.Any], problems: list[Refusal]) -> list[str]:
+    """The playbooks as a scope names them; what is wrong is added to ``problems``."""
+    names = []
     for given in map(str.__str__, written):
         try:
-            name, path = _playbook(gate, given)
-            total += _duration(loader, path)
+            name = _playbook(gate, given)
         except FlowauditError as error:
             name = given
             problems.append(Refusal("playbook_outside", str(error), ""))
         names.append(name)
-    return names, total
+    return names
 
 
 def _adhoc(gate: Gate, program: str) -> Iterator[Refusal]:
@@ -207,44 +194,23 @@ def _beside(gate: Gate, arguments: Mapping[str, t.Any]) -> Iterator[Refusal]:
             )
 
 
-def _playbook(gate: Gate, written: str) -> tuple[str, str]:
-    """The name of a playbook in a scope, and its file."""
+def _playbook(gate: Gate, written: str) -> str:
+    """The name of a playbook in a scope."""
     found = _get_collection_playbook_path(written)
     path = pathlib.Path(os.path.abspath(found[1] if found else written))
     real = path.resolve()
     # By the path that it is used by: what belongs to a playbook is looked for beside it.
-    if tree.covers(_ROOT / "playbooks", path):
-        return f"{COLLECTION}.{real.relative_to(_ROOT / 'playbooks').with_suffix('').as_posix()}", str(path)
+    ours = runbook.ROOT / "playbooks"
+    if tree.covers(ours, path):
+        return f"{runbook.COLLECTION}.{real.relative_to(ours).with_suffix('').as_posix()}"
     if found is None and path.is_file() and tree.covers(gate.top, path, [gate.changes]):
-        return real.relative_to(gate.top).as_posix(), str(path)
+        return real.relative_to(gate.top).as_posix()
     if found is None and not path.is_file():
         raise FlowauditError(f"There is no playbook {written}.")
     raise FlowauditError(
-        f"The playbook {written} is neither one of {COLLECTION} nor in the repository {gate.top}: an approval does not"
-        " cover what is in it."
+        f"The playbook {written} is neither one of {runbook.COLLECTION} nor in the repository {gate.top}: an approval"
+        " does not cover what is in it."
     )
-
-
-def _duration(loader: DataLoader, path: str) -> datetime.timedelta:
-    """How long a playbook may take, by what its plays say (``runbook.max_duration``, seconds)."""
-    total = datetime.timedelta()
-    for play in loader.load_from_file(path, cache="none") or ():
-        if not isinstance(play, Mapping):
-            continue
-        imported = next((play[name] for name in _IMPORTS if name in play), None)
-        if isinstance(imported, str):
-            found = _get_collection_playbook_path(imported)
-            file = found[1] if found else os.path.join(os.path.dirname(path), imported)
-            total += _duration(loader, file) if os.path.isfile(file) else datetime.timedelta()
-            continue
-        variables = play.get("vars")
-        runbook = variables.get("runbook") if isinstance(variables, Mapping) else None
-        seconds = runbook.get("max_duration") if isinstance(runbook, Mapping) else None
-        if isinstance(seconds, int):
-            if not 0 <= seconds <= _LONGEST:
-                raise FlowauditError(f"{path} says that it takes {seconds} seconds (max_duration).")
-            total += seconds * _SECONDS
-    return total
 
 
 class _Selection(InventoryManager):

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import re
 import typing as t
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,6 @@ from ..module_utils.trail.home import Home
 from ..module_utils.trail.sqlite import SqliteLog
 from . import trail_settings
 
-_NO_TIME = datetime.timedelta()
 _CHANGE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -64,7 +62,7 @@ def say(refusals: Sequence[Refusal]) -> None:
 def _record(inventory: str, fields: Mapping[str, t.Any], change_id: str, refusals: Sequence[Refusal]) -> None:
     if socket := trail_settings.setting("custody"):
         command = Command(
-            fields.get("command", ""), tuple(fields.get("playbooks", ())), _NO_TIME, change_id, problems=tuple(refusals)
+            fields.get("command", ""), tuple(fields.get("playbooks", ())), change_id, problems=tuple(refusals)
         )
         of_this_process(socket).ask({"do": "deny", "inventory": inventory, "command": request.write(command)})
         return

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import typing as t
 from collections.abc import Sequence
 
@@ -25,6 +26,7 @@ class Authorization:
     fields: dict[str, t.Any]  # of the entry ``run.authorized``
     openings: Sequence[Opening] = ()
     flags: Sequence[str] = ()  # what everybody should see: that it is an emergency
+    duration: datetime.timedelta = datetime.timedelta()  # the longest it may take; none for what needs no approval
     run: str = ""  # the run that custody has recorded this for; empty: the run records it itself
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..errors import FlowauditError
 from ..trail import canonical, commitment, entry, note, provenance, query
 from ..trail.sqlite import SELDOM, SqliteLog
-from . import break_glass, history, images, model, policy, signature, staging, tree, trust, window
+from . import break_glass, history, images, model, policy, runbook, signature, staging, tree, trust, window
 from .authorization import Authorization
 from .model import Change, Code, Kind, State
 from .policy import Approval, Question, Refusal
@@ -71,7 +71,6 @@ class Command:
 
     program: str
     playbooks: tuple[str, ...]  # as a scope names them
-    duration: datetime.timedelta
     change_id: str = ""
     hosts: tuple[str, ...] | None = None  # what --limit leaves; none: there is no limit
     variables: tuple[str, ...] = ()
@@ -139,6 +138,10 @@ def judge(
         )
     if not command.playbooks:
         found.append(Refusal("playbook", "The command names no playbook.", ""))
+    try:
+        duration = runbook.duration(command.playbooks, gate.top)
+    except FlowauditError as error:
+        found.append(Refusal("playbook", str(error), ""))
     if found:
         raise Denied(found)
     try:
@@ -149,7 +152,7 @@ def judge(
     try:
         standing = stand(gate, command.change_id, log)
         dirty = bool(tree.uncommitted(gate.top, gate.changes)) if dirty is None else dirty
-        question = _question(gate, command, standing, log, now, dirty)
+        question = _question(gate, command, standing, log, now, dirty, duration)
     except FlowauditError as error:
         raise Denied([Refusal("change", str(error), "")]) from error
     alive = alive or (lambda run: query.is_alive(log.home, run))
@@ -259,7 +262,13 @@ def _opened(gate: Gate, command: Command, log: SqliteLog) -> Authorization:
 
 
 def _question(
-    gate: Gate, command: Command, standing: Standing, log: SqliteLog, now: datetime.datetime, dirty: bool
+    gate: Gate,
+    command: Command,
+    standing: Standing,
+    log: SqliteLog,
+    now: datetime.datetime,
+    dirty: bool,
+    duration: datetime.timedelta,
 ) -> Question:
     rules = policy.parse(gate.terms.rules)
     change = standing.change
@@ -270,7 +279,7 @@ def _question(
         now=now,
         inventory=gate.name,
         playbook="",
-        duration=command.duration,
+        duration=duration or rules.default_duration,
         hosts=change.scope.hosts if command.hosts is None else command.hosts,
         code=gate.code(),
         dirty=dirty,
@@ -367,6 +376,7 @@ def _authorized(gate: Gate, command: Command, standing: Standing, question: Ques
         _fields(gate, command, question.code, question.hosts, approved),
         openings,
         flags,
+        duration=question.duration,
     )
 
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import datetime
 import typing as t
 from collections.abc import Mapping
 
@@ -19,7 +18,6 @@ def write(command: Command) -> Message:
     return {
         "program": command.program,
         "playbooks": list(command.playbooks),
-        "duration": int(command.duration.total_seconds()),
         "change_id": command.change_id,
         "hosts": None if command.hosts is None else list(command.hosts),
         "variables": list(command.variables),
@@ -51,15 +49,11 @@ def _typed(value: Mapping[str, t.Any]) -> Command:
     def text(item: t.Any) -> str:
         return texts([item])[0]
 
-    seconds = value["duration"]
-    if isinstance(seconds, bool) or not isinstance(value["check"], bool):
+    if not isinstance(value["check"], bool):
         raise TypeError
-    if not 0 <= seconds <= 366 * 86400:
-        raise ValueError
     return Command(
         text(value["program"]),
         texts(value["playbooks"]),
-        datetime.timedelta(seconds=seconds),
         text(value["change_id"]),
         None if value["hosts"] is None else texts(value["hosts"]),
         texts(value["variables"]),

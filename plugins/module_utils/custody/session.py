@@ -243,7 +243,7 @@ class Session:
             hosts = _hosts(message.get("inventory_hosts"), command)
         longest = self._desk.settings.maximum_validity
         # What needs no approval has no window to fit into either.
-        until = now + (min(command.duration, longest) if granted.change_id else longest)
+        until = now + (min(granted.duration, longest) if granted.change_id else longest)
         authority = certificate.Authority.load(self._desk.settings.authority(inventory.name))
         name = certificate.key_id(granted.change_id, run, provenance.account(self._peer.uid))
         principals = [certificate.principal(host) for host in hosts]

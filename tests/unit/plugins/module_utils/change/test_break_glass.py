@@ -153,7 +153,7 @@ def test_what_lies_beside_is_passed_over(project, log):
 
 def test_a_use_stops_normal_changes_until_it_was_reviewed(project, log):
     normal, urgent = project.approved(), project.approved(kind="emergency")
-    command = gate.Command("ansible-playbook", ("play.yml",), NOW - NOW, normal.id, ("h1",))
+    command = gate.Command("ansible-playbook", ("play.yml",), normal.id, ("h1",))
     used(log, "a")
     with pytest.raises(gate.Denied) as denied:
         gate.judge(project.gate(), command, log, NOW + MINUTE)

@@ -19,7 +19,7 @@ from .conftest import DAY, MINUTE, NOW, digest, entries, ran
 
 def command(change_id="", **more):
     playbooks = more.pop("playbooks", ("play.yml",))
-    return gate.Command("ansible-playbook", playbooks, 60 * MINUTE, change_id, **more)
+    return gate.Command("ansible-playbook", playbooks, change_id, **more)
 
 
 def judge(project, log, change, now=NOW + MINUTE, **more):

@@ -31,7 +31,7 @@ def deployed(project, **more):
 
 def judged(project, log, change, playbook="play.yml", **more):
     variables = more.pop("variables", change.scope.variables)
-    command = gate.Command("ansible-playbook", (playbook,), MINUTE, change.id, ("h1",), variables, **more)
+    command = gate.Command("ansible-playbook", (playbook,), change.id, ("h1",), variables, **more)
     return gate.judge(project.gate(), command, log, NOW + MINUTE)
 
 

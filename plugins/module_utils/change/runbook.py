@@ -1,0 +1,67 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""How long playbooks may take, by what they say themselves (``vars: {runbook: {max_duration: <seconds>}}``).
+
+Read from the files that an approval binds, not from what somebody says of them: the window has to hold the run, and its
+certificate ends with it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import pathlib
+from collections.abc import Iterable, Mapping
+
+from ..errors import FlowauditError
+from . import yaml_file
+
+COLLECTION = "flowaudit.ops"
+ROOT = pathlib.Path(__file__).resolve().parents[3]  # of this collection
+LONGEST = 31 * 86400  # seconds, as a window
+_IMPORTS = ("import_playbook", "ansible.builtin.import_playbook")
+_DEEPEST = 20  # imports of imports
+
+
+def duration(names: Iterable[str], top: pathlib.Path) -> datetime.timedelta:
+    """What all plays of some playbooks say together; zero when none says anything.
+
+    ``names`` are as a scope has them, ``top`` is the inventory's repository. What is not there says nothing.
+
+    Raises:
+        FlowauditError: one cannot be read, or says what no run takes.
+    """
+    return sum((_of(path, 0) for name in names if (path := place(name, top)).is_file()), datetime.timedelta())
+
+
+def place(name: str, top: pathlib.Path) -> pathlib.Path:
+    """The file of a playbook that a scope names."""
+    ours = name.removeprefix(f"{COLLECTION}.")
+    return top / name if ours == name else ROOT / "playbooks" / f"{ours}.yml"
+
+
+def _of(path: pathlib.Path, depth: int) -> datetime.timedelta:
+    if depth > _DEEPEST:
+        raise FlowauditError(f"{path} is imported by what it imports.")
+    total = datetime.timedelta()
+    plays = yaml_file.load(path)
+    for play in plays if isinstance(plays, list) else ():
+        if not isinstance(play, Mapping):
+            continue
+        imported = next((play[name] for name in _IMPORTS if isinstance(play.get(name), str)), None)
+        if imported is not None:
+            file = place(imported, path.parent)
+            total += _of(file, depth + 1) if file.is_file() else datetime.timedelta()
+            continue
+        total += datetime.timedelta(seconds=_seconds(play, path))
+    return total
+
+
+def _seconds(play: Mapping[str, object], path: pathlib.Path) -> int:
+    variables = play.get("vars")
+    runbook = variables.get("runbook") if isinstance(variables, Mapping) else None
+    seconds = runbook.get("max_duration") if isinstance(runbook, Mapping) else None
+    if not isinstance(seconds, int):
+        return 0
+    if not 0 <= seconds <= LONGEST:
+        raise FlowauditError(f"{path} says that it takes {seconds} seconds (max_duration).")
+    return seconds
