@@ -205,7 +205,6 @@ class Node(Site):
         command = {
             "program": "ansible-playbook",
             "playbooks": ["play.yml"],
-            "duration": 600,
             "change_id": approved,
             "hosts": ["h1", "h2"],
             "variables": [],

@@ -275,7 +275,7 @@ def test_whoever_asks_the_change_has_to_be_approved(node: Node) -> None:
         ({"tags": ["some"]}, "other tasks"),
         ({"change_id": "../../etc"}, "../../etc"),
         ({"change_id": ""}, "needs an approved change"),
-        ({"duration": -1}, "has not the form"),
+        ({"check": 1}, "has not the form"),
     ],
 )
 def test_more_than_was_approved(node: Node, more: dict[str, t.Any], message: str) -> None:
@@ -383,17 +383,13 @@ def test_a_second_run_of_the_same_change_at_the_same_time(holding: Node) -> None
     node = holding
     change_id = node.approved(scope={"hosts": ["h1", "h2"], "playbooks": ["hold.yml"]})
     process = held(node, change_id, node.directory / "copy")
-    (answer,) = node.ask(node.wish(change_id, playbooks=["hold.yml"], duration=5))
+    (answer,) = node.ask(node.wish(change_id, playbooks=["hold.yml"]))
     assert "has not ended" in answer["refused"]
     ended(node, process)
 
 
-def test_no_certificate_is_valid_for_long(node: Node, tmp_path: pathlib.Path) -> None:
-    configuration = node.custodian.configuration
-    configuration.write_text(configuration.read_text() + "maximum_validity: 120\n")
-    node.custodian.stop()
-    node.custodian.start()
-    change_id = node.approved()
+def certified(node: Node, directory: pathlib.Path, change_id: str, **more: t.Any) -> tuple[str, float]:
+    """What ssh-keygen shows of a certificate that a client of one's own got, and the seconds it is valid."""
     source = """
 import json, sys
 from ansible_collections.flowaudit.ops.plugins.module_utils.custody import client
@@ -402,17 +398,33 @@ granted = custody.ask(json.loads(sys.argv[2]))
 draft = json.loads(sys.argv[3])
 print(custody.ask({"do": "append", "drafts": [draft | {"run": granted["run"]}], "openings": []})["certificate"])
 """
-    begin = start(change_id)["drafts"][0]
-    done = node.python(source, str(node.custodian.path), json.dumps(node.wish(change_id)), json.dumps(begin))
-    (tmp_path / "cert").write_text(done.stdout)
+    wish, begin = node.wish(change_id, **more), start(change_id)["drafts"][0]
+    done = node.python(source, str(node.custodian.path), json.dumps(wish), json.dumps(begin))
+    (directory / "cert").write_text(done.stdout)
     shown = subprocess.run(
-        ["ssh-keygen", "-L", "-f", str(tmp_path / "cert")], check=True, capture_output=True, text=True
+        ["ssh-keygen", "-L", "-f", str(directory / "cert")], check=True, capture_output=True, text=True
     ).stdout
     valid = next(line.split() for line in shown.splitlines() if "Valid:" in line)
-    seconds = time.mktime(time.strptime(valid[4], "%Y-%m-%dT%H:%M:%S")) - time.time()
+    return shown, time.mktime(time.strptime(valid[4], "%Y-%m-%dT%H:%M:%S")) - time.time()
+
+
+def test_no_certificate_is_valid_for_long(node: Node, tmp_path: pathlib.Path) -> None:
+    configuration = node.custodian.configuration
+    configuration.write_text(configuration.read_text() + "maximum_validity: 120\n")
+    node.custodian.stop()
+    node.custodian.start()
+    shown, seconds = certified(node, tmp_path, node.approved())
     assert 60 < seconds <= 120
     assert "host:h1" in shown and "host:h2" in shown and "host:h3" not in shown
     assert "permit-port-forwarding" not in shown
+
+
+def test_a_certificate_ends_with_what_the_playbook_says(node: Node, tmp_path: pathlib.Path) -> None:
+    node.playbook("play.yml", HOLD, vars={"runbook": {"max_duration": 90}})
+    node.commit()
+    # Whatever a client says of it.
+    _shown, seconds = certified(node, tmp_path, node.approved(), duration=86400)
+    assert 30 < seconds <= 90
 
 
 # ── Forging the record ───────────────────────────────────────────────────────────────────────────────────────────────
