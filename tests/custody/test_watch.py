@@ -21,7 +21,10 @@ import typing as t
 import pytest
 import yaml
 
+from ansible_collections.flowaudit.ops.plugins.module_utils.change import staging
 from ansible_collections.flowaudit.ops.plugins.module_utils.custody import certificate
+from ansible_collections.flowaudit.ops.plugins.module_utils.errors import FlowauditError
+from ansible_collections.flowaudit.ops.plugins.module_utils.trail import note
 
 from ..gate.conftest import Target, ssh_servers
 from .conftest import CUSTODIAN, MAIN, PYTHON, PYTHONPATH, Node, as_user
@@ -182,6 +185,8 @@ def watched(node: Node) -> t.Iterator[Watched]:
         key = " ".join((node.keys / "server.pub").read_text().split()[:2])
         value["inventories"]["production"]["hosts"] = {"h1": {"address": "127.0.0.1", "port": port, "key": key}}
         custodian.configuration.write_text(yaml.safe_dump({**value, "alarm_url": chat.url}))
+        custodian.stop()
+        custodian.start()
         log = stack.enter_context((place / "watch.log").open("wb"))
         process = subprocess.Popen(
             [PYTHON, "-c", WATCH, "--configuration", str(custodian.configuration), "watch"],
@@ -214,6 +219,42 @@ def test_a_run_accounts_for_its_logins(watched: Watched) -> None:
     assert "127.0.0.1" not in json.dumps(opened)
     assert watched.chat.messages == [] and node.entries("session.unaccounted") == []
     assert node.custodian.verified().whole
+    # A change of another inventory can show it.
+    with node.custodian.connected() as custody, contextlib.closing(node.custodian.log()) as log:
+        shown = staging.check(custody.proof_of(begun["run"]), [note.parse_key(log.current_key())])
+    assert shown.succeeded and shown.unseen == () and begun["watched"] == ["h1"]
+
+
+# A client of one's own: an approved change, and a run that is made up from its first entry to its last.
+MADE_UP = """
+import json, sys
+from ansible_collections.flowaudit.ops.plugins.module_utils.custody import client
+from ansible_collections.flowaudit.ops.plugins.module_utils.trail import entry
+custody = client.Custody(sys.argv[1])
+run = custody.ask(json.loads(sys.argv[2]))["run"]
+for kind, fields in json.loads(sys.argv[3]):
+    draft = {"type": kind, "ts": entry.timestamp(), "run": run, **fields}
+    custody.ask({"do": "append", "drafts": [draft], "openings": []})
+custody.close()
+print(run)
+"""
+
+
+def test_a_run_that_was_made_up_cannot_be_shown(watched: Watched) -> None:
+    node = watched.node
+    for stats in ({"h1": {"ok": 1}}, {}):
+        change_id = node.approved()
+        entries = [
+            ("run.start", {"chg": change_id, "command": "play.yml"}),
+            ("task.result", {"task": "1", "host": "h1", "status": "ok", "changed": True}),
+            ("run.end", {"status": "ok", "stats": stats}),
+        ]
+        wish = json.dumps(node.wish(change_id))
+        done = node.python(MADE_UP, str(node.custodian.path), wish, json.dumps(entries))
+        assert done.returncode == 0, done.stderr
+        message = r"No login of the run .* on h1"
+        with node.custodian.connected() as custody, pytest.raises(FlowauditError, match=message):
+            custody.proof_of(done.stdout.strip())
 
 
 def test_what_no_run_accounts_for_is_reported(watched: Watched) -> None:

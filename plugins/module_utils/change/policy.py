@@ -73,6 +73,7 @@ class StagingRun:
     ended_at: datetime.datetime
     digests: tuple[str, ...]
     code: Code
+    unseen: tuple[str, ...] = ()  # hosts where custody saw no login of it, though it says that it was there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -322,6 +323,9 @@ def _staging(policy: Policy, change: Change, question: Question) -> Iterator[Ref
         yield Refusal("staging_inventory", f"The run {run.run} was on {run.inventory}, not on {policy.staging}.", mend)
     if not run.succeeded:
         yield Refusal("staging_failed", f"The run {run.run} on {policy.staging} failed.", mend)
+    if run.unseen:
+        hosts = ", ".join(run.unseen)
+        yield Refusal("staging_hosts", f"The run {run.run} on {policy.staging} never logged in to {hosts}.", mend)
     if run.digests != change.digests:
         yield Refusal("staging_digests", f"The run {run.run} on {policy.staging} was with other images.", mend)
     if question.playbook not in run.playbooks:

@@ -6,7 +6,9 @@ A proof is one line of canonical JSON::
 
     {"v": 1, "checkpoint": <signed note>, "entries": [{"index": …, "line": …, "proof": [<hash>, …]}, …]}
 
-The entries are the run's ``run.authorized`` and ``run.end``; each comes with its inclusion proof (RFC 6962, 2.1.1).
+The entries are the run's ``run.authorized`` and ``run.end`` and, where custody watches who logs in, the first
+``session.opened`` on each host; each comes with its inclusion proof (RFC 6962, 2.1.1). What a run says of itself is the
+word of who ran it; that its certificate was used on a host is what the host's sshd has said.
 """
 
 from __future__ import annotations
@@ -28,9 +30,17 @@ def prove(trail: SqliteLog, run: str) -> bytes:
     """The proof of a run; signs the log.
 
     Raises:
-        FlowauditError: the run was not let begin by a gate, or has not ended.
+        FlowauditError: the run was not let begin by a gate, has not ended, or nobody saw it on a host that it
+            says it was on.
     """
     rows = entries_of(trail, run)
+    shown = [canonical.decode(line.encode()) for _seq, line in rows]
+    unseen = _unseen(*_sorted(shown))
+    if unseen:
+        raise FlowauditError(
+            f"No login of the run {run} was seen on {', '.join(unseen)}. If it has just ended, ask again in a minute;"
+            " else it was not there, or the host is not watched (journalctl -u flowaudit-watch)."
+        )
     signed = trail.add_checkpoint()
     tree = log.tree(trail, checkpoint.parse(signed).size)
     entries = [
@@ -41,7 +51,7 @@ def prove(trail: SqliteLog, run: str) -> bytes:
 
 
 def entries_of(trail: SqliteLog, run: str) -> list[tuple[int, str]]:
-    """The place and the line of what let a run begin, and of its end.
+    """The place and the line of what let a run begin, of its end, and of its first login on each host.
 
     Raises:
         FlowauditError: the run was not let begin by a gate, or has not ended.
@@ -52,7 +62,11 @@ def entries_of(trail: SqliteLog, run: str) -> list[tuple[int, str]]:
     )
     if [kind for _seq, kind, _line in rows] != [entry.RUN_AUTHORIZED, entry.RUN_END]:
         raise FlowauditError(f"The trail in {trail.home.path} has no run {run} that a gate let begin and that ended.")
-    return [(seq, line) for seq, _kind, line in rows]
+    logins = trail.ask(
+        "SELECT min(seq), line FROM entries WHERE run = ? AND type = ? GROUP BY host ORDER BY 1",
+        (run, entry.SESSION_OPENED),
+    )
+    return [*((seq, line) for seq, _kind, line in rows), *logins]
 
 
 def check(proof: bytes, keys: Sequence[note.VerifierKey]) -> StagingRun:
@@ -65,9 +79,7 @@ def check(proof: bytes, keys: Sequence[note.VerifierKey]) -> StagingRun:
     try:
         text, _signers = note.verified(value["checkpoint"], note.by_name_and_id(keys))
         signed = checkpoint.parse_text(text)
-        started, ended = (_entry(item, signed) for item in value["entries"])
-        if (started["type"], ended["type"]) != (entry.RUN_AUTHORIZED, entry.RUN_END) or started["run"] != ended["run"]:
-            raise FlowauditError("The proof of the run on staging is about other entries than a run's begin and end.")
+        started, ended, hosts = _sorted([_entry(item, signed) for item in value["entries"]])
         if "document" not in started:
             raise FlowauditError("The proof is of a run on an inventory that is not protected.")
         return StagingRun(
@@ -79,9 +91,34 @@ def check(proof: bytes, keys: Sequence[note.VerifierKey]) -> StagingRun:
             ended_at=window.parse_moment("ts", ended["ts"]),
             digests=tuple(started["digests"]),
             code=Code(**started["code"]),
+            unseen=_unseen(started, ended, hosts),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FlowauditError("The proof of the run on staging has not the form of one.") from error
+
+
+def _sorted(entries: Sequence[dict[str, t.Any]]) -> tuple[dict[str, t.Any], dict[str, t.Any], set[str]]:
+    """Begin and end of a run, and the hosts that somebody logged in to with its certificate.
+
+    Raises:
+        FlowauditError: they are other entries, or of more than one run.
+    """
+    started, ended, *logins = entries
+    kinds = [started["type"], ended["type"], *{login["type"] for login in logins}]
+    expected = [entry.RUN_AUTHORIZED, entry.RUN_END, *([entry.SESSION_OPENED] if logins else [])]
+    if kinds != expected or {item["run"] for item in entries} != {started["run"]}:
+        raise FlowauditError("The proof of the run on staging is about other entries than a run's begin and end.")
+    return started, ended, {login["host"] for login in logins if login["inventory"] == started["inventory"]}
+
+
+def _unseen(started: dict[str, t.Any], ended: dict[str, t.Any], seen: set[str]) -> tuple[str, ...]:
+    """The hosts that the run says it was on, that were watched, and where nobody logged in.
+
+    A run that says it was on no host shows nothing either.
+    """
+    watched = set(started.get("watched", ()))
+    said = watched & set(ended.get("stats", ()))
+    return tuple(sorted((said or watched) - seen))
 
 
 def _entry(item: dict[str, t.Any], signed: checkpoint.Checkpoint) -> dict[str, t.Any]:

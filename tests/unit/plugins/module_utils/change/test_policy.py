@@ -154,6 +154,7 @@ def test_what_is_right_may_run():
         ({"staging": dataclasses.replace(STAGED, inventory="demo")}, ["staging_inventory"]),
         ({"staging": dataclasses.replace(STAGED, succeeded=False)}, ["staging_failed"]),
         ({"staging": dataclasses.replace(STAGED, digests=(ONE,))}, ["staging_digests"]),
+        ({"staging": dataclasses.replace(STAGED, unseen=("h1",))}, ["staging_hosts"]),
         ({"staging": dataclasses.replace(STAGED, playbooks=("flowaudit.ops.site",))}, ["staging_playbook"]),
         (
             {"staging": dataclasses.replace(STAGED, code=dataclasses.replace(CODE, collection_digest=ONE))},

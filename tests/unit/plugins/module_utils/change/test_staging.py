@@ -98,6 +98,72 @@ def test_an_entry_that_is_not_in_the_log_is_refused(log, proof, change):
         staging.check(altered(proof, change), key_of(log))
 
 
+# ── Where it was ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def watched(*hosts):
+    return {**BEGAN, "hosts": ["h1", "h2", "h3"], "watched": list(hosts)}
+
+
+def ended(*hosts):
+    return {**ENDED, "stats": {host: {"ok": 1} for host in hosts}}
+
+
+def login(host, **more):
+    return {
+        "type": entry.SESSION_OPENED,
+        "run": "run-1",
+        "ts": ENDED["ts"],
+        "inventory": "staging",
+        "host": host,
+        **more,
+    }
+
+
+def test_logins_are_shown_where_they_are_watched(log):
+    log.append([watched("h1", "h2"), login("h1"), ended("h1", "h3"), login("h1"), login("h2")])
+    proof = staging.prove(log, "run-1")
+    assert [json.loads(item["line"])["type"] for item in json.loads(proof)["entries"]] == [
+        *(entry.RUN_AUTHORIZED, entry.RUN_END, entry.SESSION_OPENED, entry.SESSION_OPENED)
+    ]
+    assert staging.check(proof, key_of(log)).unseen == ()
+
+
+@pytest.mark.parametrize(
+    ("entries", "unseen"),
+    [
+        ([watched("h1", "h2"), ended("h1", "h2"), login("h1")], "h2"),
+        ([watched("h1", "h2"), ended("h1", "h2")], "h1, h2"),
+        # A client of one's own that says it was nowhere.
+        ([watched("h1", "h2"), ended()], "h1, h2"),
+        ([watched("h1"), ended("h1"), login("h1", inventory="production")], "h1"),
+    ],
+)
+def test_a_run_that_was_not_there_cannot_be_shown(log, entries, unseen):
+    log.append(entries)
+    with pytest.raises(FlowauditError, match=rf"No login of the run run-1 was seen on {unseen}\."):
+        staging.prove(log, "run-1")
+
+
+def test_logins_that_are_left_out_are_missed(log):
+    log.append([watched("h1", "h2"), login("h1"), login("h2"), ended("h1", "h2")])
+    proof = altered(staging.prove(log, "run-1"), lambda value: value["entries"].pop())
+    assert staging.check(proof, key_of(log)).unseen == ("h2",)
+
+
+def test_logins_of_another_run_do_not_count(log):
+    log.append([watched("h1"), login("h1"), ended("h1"), login("h2", run="run-2")])
+    proof = staging.prove(log, "run-1")
+    tree = staging.log.tree(log, log.size())
+    foreign = {
+        "index": 3,
+        "line": log.ask("SELECT line FROM entries WHERE seq = 3")[0][0],
+        "proof": [hashed.hex() for hashed in tree.inclusion_proof(3)],
+    }
+    with pytest.raises(FlowauditError, match="is about other entries"):
+        staging.check(altered(proof, lambda value: value["entries"].append(foreign)), key_of(log))
+
+
 def test_a_note_that_was_altered_is_refused(log, proof):
     with pytest.raises(FlowauditError):
         staging.check(altered(proof, lambda value: value.update(checkpoint="x" + value["checkpoint"])), key_of(log))
@@ -125,7 +191,7 @@ def test_the_entries_are_begin_and_end_of_one_run(log, proof):
         lambda value: value.update(checkpoint=None),
         lambda value: value.update(entries=None),
         lambda value: value["entries"].pop(),
-        lambda value: value["entries"].append(value["entries"][0]),
+        lambda value: value["entries"].append({}),
         lambda value: value["entries"][0].update(line=None),
         lambda value: value["entries"][0].update(proof=["no hex"]),
         lambda value: value["entries"].__setitem__(0, "text"),
