@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What recording costs a run, beside no recording and beside ARA, one after the other on the same machine.
 
-The same playbook of 200 tasks runs on 5 and on 50 hosts (this machine): without a callback, with the least that could be
-called a record (a line for each result, synchronised before the next task), with the trail in SQLite, with the trail
+The same playbook of 200 tasks runs on 5 and on 50 hosts (this machine): without a callback, with the least that could
+be called a record (a line for each result, synchronised before the next task), with the trail in SQLite, with the trail
 shipped to a PostgreSQL of its own, with the trail in custody, with ARA as it comes, and with ARA whose server has
 TCP_NODELAY.
 """
