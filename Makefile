@@ -41,8 +41,9 @@ demo: venv ## From nothing to a running FlowAudit NUC on this machine
 
 .PHONY: clean
 clean: venv ## Remove the demo's and the tests' hosts; Docker and its images stay
-	@for set in demo molecule; do \
-	  [ ! -d "$(STATE)/$$set" ] || FLOWAUDIT_STATE="$(STATE)/$$set" ansible-playbook -i inventories/demo molecule/shared/destroy.yml || exit 1; \
+	@for set in demo molecule swarm; do \
+	  inventory=inventories/demo; [ $$set != swarm ] || inventory=tests/swarm/inventory; \
+	  [ ! -d "$(STATE)/$$set" ] || FLOWAUDIT_STATE="$(STATE)/$$set" ansible-playbook -i $$inventory molecule/shared/destroy.yml || exit 1; \
 	done
 	rm -rf "$(STATE)"
 
@@ -65,7 +66,7 @@ lint: venv ## ansible-lint, yamllint, ruff, mypy, shellcheck, hadolint
 	ruff check . && ruff format --check .
 	mypy
 	yamllint --strict .
-	shellcheck .ci/run tests/demo/run tests/sanity/run tests/packages tests/benchmark/demo tests/benchmark/lynis roles/host_access/files/flowaudit-unproved roles/host_access/files/flowaudit-logins roles/platform_images/files/auth/auth-*
+	shellcheck .ci/run tests/demo/run tests/sanity/run tests/packages tests/swarm/run tests/benchmark/demo tests/benchmark/lynis roles/host_access/files/flowaudit-unproved roles/host_access/files/flowaudit-logins roles/platform_images/files/auth/auth-*
 	hadolint $$(git ls-files -co --exclude-standard '*Dockerfile')
 	ansible-lint --offline --profile production
 
@@ -98,8 +99,13 @@ molecule: venv ## The main job on fresh hosts, looked at and broken
 	molecule test --all
 
 .PHONY: faults
-faults: faults-trail venv ## Long campaigns against the demo's hosts: what takes longer than CI has time for
+faults: faults-trail faults-swarm venv ## Long campaigns against the demo's hosts: what takes longer than CI has time for
 	FLOWAUDIT_STATE=$(STATE)/demo pytest tests/integration -m campaign
+
+.PHONY: faults-swarm
+faults-swarm: export FLOWAUDIT_STATE := $(STATE)/swarm
+faults-swarm: venv ## The inventory lifetimecircle on three hosts that are a Swarm; makes them and removes them
+	tests/swarm/run
 
 .PHONY: faults-trail
 faults-trail: venv ## 10,000 mutations of a log, 200 killed runs, a minute without PostgreSQL

@@ -49,7 +49,7 @@ class Manifest:
 
     Attributes:
         release_id: what operators call it, such as 1.4.0.
-        colour: the colour it had here last, blue or green.
+        colour: the colour it had here last, blue or green; empty in a Swarm.
         images: image name → reference with digest.
         git_commit: the application's commit, empty when its images do not say.
         migrations: every migration in its images, oldest first.
@@ -111,15 +111,24 @@ def load(text: str, path: str) -> Manifest:
                 f"{path} was changed by somebody else since it was written; deploy that release again instead of "
                 "going back to it."
             )
-        document.pop("schema_head")
-        migrations = tuple(Migration(each["revision"], each["class"]) for each in document.pop("migrations"))
-        manifest = Manifest(**document, migrations=migrations)
+        manifest = read(document)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FlowauditError(
             f"{path} is no record of a release ({type(error).__name__}: {error}); move it away and deploy again."
         ) from error
     check(manifest)
     return manifest
+
+
+def read(document: Mapping[str, t.Any]) -> Manifest:
+    """A release as :meth:`Manifest.document` writes it.
+
+    Raises:
+        KeyError, TypeError: it is none.
+    """
+    values = {name: value for name, value in document.items() if name != "schema_head"}
+    migrations = tuple(Migration(each["revision"], each["class"]) for each in values.pop("migrations"))
+    return Manifest(**values, migrations=migrations)
 
 
 def check(manifest: Manifest) -> None:
@@ -129,7 +138,8 @@ def check(manifest: Manifest) -> None:
         FlowauditError: the release has no usable name, or an image without a digest.
     """
     check_id(manifest.release_id)
-    if manifest.colour not in COLOURS:
+    # A Swarm has no colours.
+    if manifest.colour and manifest.colour not in COLOURS:
         raise FlowauditError(f"Release {manifest.release_id} has the colour '{manifest.colour}', not blue or green.")
     if manifest.git_commit and not _COMMIT.fullmatch(manifest.git_commit):
         raise FlowauditError(f"Release {manifest.release_id} has the commit '{manifest.git_commit}', which is none.")
