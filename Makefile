@@ -96,7 +96,7 @@ custody: venv ## Custody: what an operator with a shell on the control node does
 
 .PHONY: molecule
 molecule: venv ## The main job on fresh hosts, looked at and broken
-	molecule test --all
+	molecule test --all || { python tests/failures.py $(STATE)/verify.xml; exit 1; }
 
 .PHONY: faults
 faults: faults-trail faults-swarm venv ## Long campaigns against the demo's hosts: what takes longer than CI has time for

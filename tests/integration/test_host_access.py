@@ -44,6 +44,7 @@ def ops(key: str) -> dict[str, t.Any]:
     return {"name": "ops", "keys": [key], "sudo": True, "nopasswd": True}
 
 
+@pytest.mark.campaign
 def test_operators_get_what_they_were_given_until_their_day(
     playbook: Playbook, nuc: t.Any, ports: dict[str, int], key: str, ops: dict[str, t.Any]
 ) -> None:

@@ -178,6 +178,7 @@ def test_who_is_refused_at_the_edge_again_and_again_is_banned(
             nuc.check_output(f"rm {EDGE_LOG} && systemctl stop flowaudit-edge-log.service")
 
 
+@pytest.mark.campaign
 def test_a_changed_file_is_found_and_no_run_of_site_accepts_it(playbook: Playbook, nuc: t.Any) -> None:
     record = nuc.file("/var/lib/flowaudit/aide/record").content_string
     nuc.check_output("echo 'echo owned' > /usr/local/bin/intruder && nft delete table inet flowaudit")

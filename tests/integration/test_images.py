@@ -29,6 +29,7 @@ def built() -> dict[str, t.Any]:
     return lock(STATE / "images.lock.yml")
 
 
+@pytest.mark.campaign
 def test_a_second_run_builds_nothing_and_keeps_every_digest(playbook: Playbook, built: dict[str, t.Any]) -> None:
     run = playbook("flowaudit.ops.images")
     assert run.returncode == 0, run.stdout[-2000:]

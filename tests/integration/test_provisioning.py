@@ -25,6 +25,7 @@ Playbook = Callable[..., subprocess.CompletedProcess[str]]
 TLS = "/etc/flowaudit/edge/dynamic/tls.yml"
 
 
+@pytest.mark.campaign
 def test_check_mode_predicts_no_change_and_shows_no_secret(playbook: Playbook, secrets: dict[str, str]) -> None:
     run = playbook("flowaudit.ops.site", "--check", "--diff", "-vvv")
     assert recap(run)["failed"] == 0, run.stdout[-2000:]
@@ -244,11 +245,13 @@ def change(
     )
 
 
+@pytest.mark.campaign
 def test_a_model_from_an_archive_arrives_whole(change: Change, docker: Callable[..., str], nuc: t.Any) -> None:
     assert "carried:1" in docker("exec", "flowaudit-ollama-1", "ollama", "list")
     assert not nuc.file("/data/ollama/incoming").exists
 
 
+@pytest.mark.campaign
 def test_changed_secrets_arrive_everywhere_in_one_run(
     change: Change, portal: Portal, docker: Callable[..., str]
 ) -> None:

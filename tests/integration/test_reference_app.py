@@ -42,6 +42,7 @@ def database_url(ports: dict[str, int]) -> Iterator[str]:
         subprocess.run(["docker", "rm", "--force", name], check=True, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.campaign
 def test_every_release_migrates_up_and_down_on_a_real_database(database_url: str) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "tests/test_releases.py", "-rs"],

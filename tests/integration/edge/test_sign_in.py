@@ -140,6 +140,7 @@ def test_a_session_outlives_its_first_token(page: Page, identity_provider: Ident
     assert seen(page, url)["x-role"] == "user"
 
 
+@pytest.mark.campaign
 def test_whom_the_provider_has_signed_out_passes_no_more(
     page: Page, identity_provider: IdentityProvider, url: str
 ) -> None:
