@@ -133,7 +133,8 @@ def test_deploy_and_rollback_without_a_failed_request() -> None:
         said = deploy(SECOND)
         assert "TASK [flowaudit.ops.swarm_release : Run the release's python3 -c import socket" in said
         assert f"* {SECOND}" in run("release_list") and runs(SECOND)
-        assert changes(deploy(SECOND)) == 0
+        there = json.dumps({"swarm_release_schema_command": ["echo", "0002"]})
+        assert changes(deploy(SECOND, "-e", there)) == 0
         begun = time.monotonic()
         said = run("rollback")
         print(f"rollback: {time.monotonic() - begun:.1f} s, {len(users.answers)} requests")
