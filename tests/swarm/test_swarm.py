@@ -155,6 +155,7 @@ def test_a_release_that_is_not_healthy_gets_no_request() -> None:
     logs = docker(
         "run",
         "--rm",
+        "--user=0",
         "-v",
         "/var/lib/flowaudit/incidents:/i:ro",
         images()[FIRST],
@@ -178,19 +179,13 @@ def test_check_mode_changes_nothing() -> None:
 
 def test_a_run_that_was_killed_is_gone_on_from_or_taken_back() -> None:
     for then in ("deploy", "rollback"):
-        process = subprocess.Popen(
-            play("deploy", "-e", f"release_id={SECOND}"),
-            cwd=CHECKOUT,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "Wait for the service api" in line:
-                break
-        os.killpg(process.pid, 9)
-        process.wait()
+        words = play("deploy", "-e", f"release_id={SECOND}")
+        with subprocess.Popen(
+            words, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, start_new_session=True
+        ) as process:
+            assert process.stdout is not None
+            assert any("Wait for the service api" in line for line in process.stdout)
+            os.killpg(process.pid, 9)
         if then == "deploy":
             deploy(SECOND)
             assert runs(SECOND) and f"* {SECOND}" in run("release_list")
