@@ -19,7 +19,7 @@ COLLECTION = "flowaudit.ops"
 ROOT = pathlib.Path(__file__).resolve().parents[3]  # of this collection
 LONGEST = 31 * 86400  # seconds, as a window
 _IMPORTS = ("import_playbook", "ansible.builtin.import_playbook")
-_DEEPEST = 20  # imports of imports
+_MOST = 100  # playbooks that one may import, with those that they import
 
 
 def duration(names: Iterable[str], top: pathlib.Path) -> datetime.timedelta:
@@ -30,7 +30,7 @@ def duration(names: Iterable[str], top: pathlib.Path) -> datetime.timedelta:
     Raises:
         FlowauditError: one cannot be read, or says what no run takes.
     """
-    return sum((_of(path, 0) for name in names if (path := place(name, top)).is_file()), datetime.timedelta())
+    return sum((_of(place(name, top)) for name in names), datetime.timedelta())
 
 
 def place(name: str, top: pathlib.Path) -> pathlib.Path:
@@ -39,21 +39,19 @@ def place(name: str, top: pathlib.Path) -> pathlib.Path:
     return top / name if ours == name else ROOT / "playbooks" / f"{ours}.yml"
 
 
-def _of(path: pathlib.Path, depth: int) -> datetime.timedelta:
-    if depth > _DEEPEST:
-        raise FlowauditError(f"{path} is imported by what it imports.")
-    total = datetime.timedelta()
-    plays = yaml_file.load(path)
-    for play in plays if isinstance(plays, list) else ():
-        if not isinstance(play, Mapping):
-            continue
-        imported = next((play[name] for name in _IMPORTS if isinstance(play.get(name), str)), None)
-        if imported is not None:
-            file = place(imported, path.parent)
-            total += _of(file, depth + 1) if file.is_file() else datetime.timedelta()
-            continue
-        total += datetime.timedelta(seconds=_seconds(play, path))
-    return total
+def _of(playbook: pathlib.Path) -> datetime.timedelta:
+    total, found = 0, [playbook]
+    # It grows while it is read; one that imports itself does so without end.
+    for path in found:
+        if len(found) > _MOST:
+            raise FlowauditError(f"{playbook} imports more than {_MOST} playbooks, itself perhaps.")
+        plays = yaml_file.load(path) if path.is_file() else None
+        for play in plays if isinstance(plays, list) else ():
+            if isinstance(play, Mapping):
+                imported = next((play[name] for name in _IMPORTS if isinstance(play.get(name), str)), None)
+                found += [] if imported is None else [place(imported, path.parent)]
+                total += _seconds(play, path) if imported is None else 0
+    return datetime.timedelta(seconds=total)
 
 
 def _seconds(play: Mapping[str, object], path: pathlib.Path) -> int:
