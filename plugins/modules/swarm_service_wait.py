@@ -26,6 +26,12 @@ options:
       - The image it has to run, as a reference with digest.
     type: str
     required: true
+  updated:
+    description:
+      - Whether the service was updated just now. If the Swarm has taken that back, it is a failure then, even where the
+        image is the same.
+    type: bool
+    default: true
   wait:
     description:
       - Seconds until it must.
@@ -77,7 +83,9 @@ from ..module_utils.release import swarm
 _PAUSE = 0.5  # seconds
 
 
-def run(ask: t.Callable[[list[str]], tuple[int, str, str]], name: str, image: str, wait: float) -> dict[str, t.Any]:
+def run(
+    ask: t.Callable[[list[str]], tuple[int, str, str]], name: str, image: str, wait: float, updated: bool = True
+) -> dict[str, t.Any]:
     """Wait; ``ask`` runs a command of docker's.
 
     Raises:
@@ -90,7 +98,7 @@ def run(ask: t.Callable[[list[str]], tuple[int, str, str]], name: str, image: st
             service = json.loads(_asked(ask, ["service", "inspect", name]))[0]
             lines = _asked(ask, ["service", "ps", "--no-trunc", "--format", "{{json .}}", name]).splitlines()
             tasks = [json.loads(line) for line in lines]
-            found = swarm.verdict(service, tasks, image)
+            found = swarm.verdict(service, tasks, image, updated)
         except FlowauditError as error:
             # Managers may be electing a leader; that takes seconds.
             found, said = swarm.Verdict(False), str(error)
@@ -118,13 +126,14 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "image": {"type": "str", "required": True},
+            "updated": {"type": "bool", "default": True},
             "wait": {"type": "float", "default": 900},
         },
         supports_check_mode=True,
     )
-    name, image, wait = (module.params[key] for key in ("name", "image", "wait"))
+    name, image, wait, updated = (module.params[key] for key in ("name", "image", "wait", "updated"))
     try:
-        module.exit_json(changed=False, **run(module.run_command, name, image, wait))
+        module.exit_json(changed=False, **run(module.run_command, name, image, wait, updated))
     except FlowauditError as error:
         module.fail_json(msg=str(error))
 

@@ -174,7 +174,8 @@ def test_a_release_that_does_not_do_its_work_is_taken_back() -> None:
 def test_check_mode_changes_nothing() -> None:
     said = deploy(SECOND, "--check", "--diff")
     assert f"- image: {images()[FIRST]}" in said and f"+ image: {images()[SECOND]}" in said
-    assert runs(FIRST) and SECOND not in run("release_list").partition("Show")[0]
+    listed = run("release_list")
+    assert runs(FIRST) and f"* {FIRST}" in listed and f"* {SECOND}" not in listed
 
 
 def test_a_run_that_was_killed_is_gone_on_from_or_taken_back() -> None:

@@ -272,6 +272,9 @@ def _question(
 ) -> Question:
     rules = policy.parse(gate.terms.rules)
     change = standing.change
+    # What a change is taken back to, nobody knew when it was approved.
+    back = not set(command.playbooks) & set(change.scope.playbooks)
+    release = "" if back else images.release_of(command.variables)
     shown = None
     if rules.staging and change.kind is Kind.NORMAL and standing.filed.staging:
         shown = staging.check(standing.filed.staging, [note.parse_key(key) for key in gate.terms.staging_keys])
@@ -290,18 +293,12 @@ def _question(
         last_entry_at=_latest(log),
         overdue=tuple(overdue(gate, rules, log, now)) if change.kind is Kind.NORMAL else (),
         glass=_glass(gate, log) if change.kind is Kind.NORMAL else (),
-        digests=_digests(gate, command, change),
+        release=release,
+        digests=gate.digests(command.variables) if release else (),
         variables=command.variables,
         tags=command.tags,
         skip_tags=command.skip_tags,
     )
-
-
-def _digests(gate: Gate, command: Command, change: Change) -> tuple[str, ...]:
-    # What a change is taken back to, nobody knew when it was approved.
-    if not set(command.playbooks) & set(change.scope.playbooks):
-        return ()
-    return gate.digests(command.variables)
 
 
 def _glass(gate: Gate, log: SqliteLog) -> tuple[str, ...]:

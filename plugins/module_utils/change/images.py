@@ -14,16 +14,25 @@ from . import yaml_file
 # Below the inventory's directory; where the playbook ``images`` writes it.
 LOCK = pathlib.PurePath("group_vars", "all", "images.lock.yml")
 _NAMED_BY = "release_id"  # the extra variable that the playbooks deploy and rollback take
+# What would have a playbook run another release, or other images, than those that are compared.
+_INSTEAD = {"images_lock", *(f"{role}_release_{what}" for role in ("app", "swarm") for what in ("id", "images"))}
 
 
 def release_of(variables: Iterable[str]) -> str:
-    """The release that the extra variables name, as a scope has them; empty when they name none."""
-    for variable in variables:
-        name, _equals, value = variable.partition("=")
-        if name == _NAMED_BY:
-            release = canonical.decode(f'{{"":{value}}}'.encode())[""]
-            return release if isinstance(release, str) else str(value)
-    return ""
+    """The release that the extra variables name, as a scope has them; empty when they name none.
+
+    Raises:
+        FlowauditError: they name images otherwise.
+    """
+    values = dict(variable.split("=", 1) for variable in variables)
+    instead = sorted(_INSTEAD & values.keys())
+    if instead:
+        raise FlowauditError(f"{instead[0]} is the inventory's to set; name the release with -e {_NAMED_BY}=….")
+    value = values.get(_NAMED_BY)
+    if value is None:
+        return ""
+    release = canonical.decode(f'{{"":{value}}}'.encode())[""]
+    return release if isinstance(release, str) else value
 
 
 def digests_of(lock: pathlib.Path, release: str) -> tuple[str, ...]:
@@ -36,13 +45,13 @@ def digests_of(lock: pathlib.Path, release: str) -> tuple[str, ...]:
         return ()
     value = yaml_file.load(lock)
     try:
-        releases = {str(name): images for name, images in value["images_lock"]["releases"].items()}
-        if release not in releases:
-            raise FlowauditError(f"{lock} has no release {release}; lock its images first (flowaudit.ops.images).")
-        references = [str(reference) for reference in releases[release].values()]
+        found = [images for name, images in value["images_lock"]["releases"].items() if str(name) == release]
+        if len(found) != 1:
+            has = "has no release" if not found else "has more than one release"
+            raise FlowauditError(f"{lock} {has} {release}; lock its images first (flowaudit.ops.images).")
+        digests = {str(reference).partition("@")[2] for reference in found[0].values()}
     except (KeyError, TypeError, AttributeError) as error:
         raise FlowauditError(f"{lock} has not the form of an images lock.") from error
-    found = {reference.partition("@")[2] for reference in references}
-    if not all(digest.startswith("sha256:") for digest in found):
+    if not all(digest.startswith("sha256:") for digest in digests):
         raise FlowauditError(f"{lock} has an image of release {release} that is not named by its digest.")
-    return tuple(sorted(found))
+    return tuple(sorted(digests))

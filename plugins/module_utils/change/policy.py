@@ -94,7 +94,8 @@ class Question:
     last_entry_at: datetime.datetime | None = None  # of the trail
     overdue: tuple[str, ...] = ()  # emergency changes whose review is overdue
     glass: tuple[str, ...] = ()  # hosts that were entered with a sealed credential, which nobody has reviewed
-    digests: tuple[str, ...] = ()  # of the release that is asked for
+    release: str = ""  # that is asked for
+    digests: tuple[str, ...] = ()  # of its images, by the images lock
     variables: tuple[str, ...] = ()  # extra-vars, as in ``Scope``
     tags: tuple[str, ...] = ()
     skip_tags: tuple[str, ...] = ()
@@ -265,7 +266,8 @@ def _what(policy: Policy, change: Change, question: Question) -> Iterator[Refusa
             f"The collection {question.code.collection} is not the {change.code.collection} that was approved.",
             "Install what was approved, or request a new change.",
         )
-    if question.digests and set(question.digests) != set(change.digests) and not is_rollback(change, question):
+    asked = question.release or question.digests
+    if asked and set(question.digests) != set(change.digests) and not is_rollback(change, question):
         yield Refusal("digests", f"The images are not those that were approved with {change.id}.", "")
 
 

@@ -116,9 +116,12 @@ def _unseen(started: dict[str, t.Any], ended: dict[str, t.Any], seen: set[str]) 
 
     A run that says it was on no host shows nothing either.
     """
-    watched = set(started.get("watched", ()))
+    if started.get("watched") is None:
+        return ()
+    watched = set(started["watched"])
     said = watched & set(ended.get("stats", ()))
-    return tuple(sorted((said or watched) - seen))
+    # Where custody looks at some hosts, a run on none of these could have been made up.
+    return tuple(sorted((said or watched or set(started["hosts"])) - seen))
 
 
 def _entry(item: dict[str, t.Any], signed: checkpoint.Checkpoint) -> dict[str, t.Any]:

@@ -186,8 +186,8 @@ class Session:
             # All that can fail before it is recorded; handed over when the run's beginning is.
             made, hosts = self._certified(inventory, granted, command, message, run, now)
             draft = {**granted.fields, "hosts": hosts, "type": entry.RUN_AUTHORIZED}
-            # Where it will be seen, should it log in.
-            draft["watched"] = sorted(set(hosts) & set(inventory.hosts)) if made else []
+            # Where it will be seen, should it log in; nothing, where nobody looks.
+            draft["watched"] = sorted(set(hosts) & set(inventory.hosts)) if inventory.hosts else None
             draft |= {"ts": entry.timestamp(), "run": run}
             if granted.change_id:
                 draft["chg"] = granted.change_id

@@ -22,6 +22,7 @@ LABEL_RELEASE = "ops.flowaudit.release"
 # https://github.com/moby/swarmkit, api/types.proto, UpdateStatus
 _GOES_ON = ("updating", "rollback_started")
 _STANDS = ("paused", "rollback_paused")
+_TAKEN_BACK = "rollback_completed"
 
 
 class Verdict(t.NamedTuple):
@@ -31,11 +32,14 @@ class Verdict(t.NamedTuple):
     failure: str = ""
 
 
-def verdict(service: Mapping[str, t.Any], tasks: Sequence[Mapping[str, str]], image: str) -> Verdict:
+def verdict(
+    service: Mapping[str, t.Any], tasks: Sequence[Mapping[str, str]], image: str, updated: bool = True
+) -> Verdict:
     """Whether all of a service runs ``image`` (a reference with digest), and the update has ended.
 
     ``service`` is what ``docker service inspect`` says of it, ``tasks`` are what ``docker service ps --no-trunc`` says
-    (as JSON). The Swarm calls a task running when its container is healthy.
+    (as JSON). The Swarm calls a task running when its container is healthy. ``updated`` says whether the service was
+    updated just now: that the Swarm has taken that back is a failure, even if the image is the same.
     """
     status = service.get("UpdateStatus") or {}
     state = status.get("State", "")
@@ -43,7 +47,7 @@ def verdict(service: Mapping[str, t.Any], tasks: Sequence[Mapping[str, str]], im
         return Verdict(False)
     spec = service["Spec"]
     runs = spec["TaskTemplate"]["ContainerSpec"]["Image"]
-    if state in _STANDS or digest(runs) != digest(image):
+    if state in _STANDS or (updated and state == _TAKEN_BACK) or digest(runs) != digest(image):
         said = f"The Swarm says: {status['Message']}." if status.get("Message") else ""
         return Verdict(False, " ".join(filter(None, [f"It has {runs} ({state or 'changed by somebody else'}).", said])))
     wanted = [task for task in tasks if task["DesiredState"] == "Running"]

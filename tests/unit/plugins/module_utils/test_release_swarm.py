@@ -51,8 +51,6 @@ def config(made: Manifest, name: str = "") -> dict[str, t.Any]:
         (service(), [task(), task()]),
         (service(state="completed"), [task(), task(), task(OLD, "Shutdown 1 second ago", "Shutdown")]),
         (service(replicas=None), [task(), task(), task()]),
-        # It was taken back before, and this is what it was taken back to.
-        (service(state="rollback_completed"), [task(), task()]),
         # The same image, by another name.
         (service("mirror:5000/api@" + NEW.partition("@")[2]), [task(), task()]),
     ],
@@ -87,6 +85,13 @@ def test_it_goes_on(said: t.Any, tasks: t.Any) -> None:
 )
 def test_it_has_failed(said: t.Any, why: str) -> None:
     assert swarm.verdict(said, [task(), task()], NEW) == (False, why)
+
+
+def test_an_update_that_was_taken_back_has_failed_even_with_the_same_image() -> None:
+    taken_back = service(state="rollback_completed")
+    assert swarm.verdict(taken_back, [task(), task()], NEW).failure.startswith(f"It has {NEW} (rollback_completed).")
+    # It was taken back earlier, and this is what it was taken back to.
+    assert swarm.verdict(taken_back, [task(), task()], NEW, updated=False) == (True, "")
 
 
 def test_what_tasks_had_to_say_is_told_once() -> None:

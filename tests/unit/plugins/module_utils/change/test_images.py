@@ -47,6 +47,15 @@ def test_most_runs_name_no_release():
     assert images.release_of(model.variables_of({"release": "1.4.0"})) == ""
 
 
+@pytest.mark.parametrize("name", ["app_release_id", "swarm_release_id", "app_release_images", "images_lock"])
+def test_nothing_else_names_images(project, log, name):
+    with pytest.raises(FlowauditError, match=f"{name} is the inventory's to set; name the release with -e release_id"):
+        project.approved(scope={"variables": {"release_id": "r1", name: "x"}})
+    lock(project, r1=[ZERO])
+    with pytest.raises(gate.Denied, match=f"{name} is the inventory's"):
+        judged(project, log, deployed(project), variables=('release_id="r1"', f'{name}="x"'))
+
+
 def test_digests_come_from_the_lock(project):
     lock(project, r1=[ONE, ZERO, ONE])
     assert images.digests_of(project.top / LOCK, "r1") == (ZERO, ONE)
@@ -114,6 +123,19 @@ def test_images_that_were_not_approved_do_not(project, log):
     with pytest.raises(gate.Denied) as denied:
         judged(project, log, change)
     assert [refusal.code for refusal in denied.value.refusals] == ["tree", "digests"]
+
+
+def test_a_release_is_locked_once(project):
+    path = project.write("lock.yml", "images_lock: {releases: {1.0: {}, '1.0': {}}}")
+    with pytest.raises(FlowauditError, match=r"has more than one release 1\.0"):
+        images.digests_of(path, "1.0")
+
+
+def test_images_that_no_lock_has_do_not_run(project, log):
+    change = deployed(project, digests=[ONE])
+    with pytest.raises(gate.Denied) as denied:
+        judged(project, log, change)
+    assert [refusal.code for refusal in denied.value.refusals] == ["digests"]
 
 
 def test_a_release_that_is_locked_no_more_does_not(project, log):

@@ -66,6 +66,17 @@ def test_what_no_run_takes_is_refused(tmp_path: pathlib.Path, said: int) -> None
         seconds(tmp_path, "a.yml")
 
 
+def test_what_lies_elsewhere_is_not_read(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, "a.yml", takes(60))
+    (tmp_path / "top").mkdir()
+    assert seconds(tmp_path / "top", str(tmp_path / "a.yml"), "../a.yml", "flowaudit.ops.../a") == 0
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(FlowauditError, match="cannot be looked for: File name too long"):
+        seconds(tmp_path, f"{'a' * 300}.yml")
+
+
 def test_what_imports_itself_is_refused(tmp_path: pathlib.Path) -> None:
     write(tmp_path, "a.yml", {"import_playbook": "b.yml"})
     write(tmp_path, "b.yml", {"import_playbook": "a.yml"}, {"import_playbook": "b.yml"}, {"import_playbook": "b.yml"})

@@ -137,12 +137,19 @@ def test_logins_are_shown_where_they_are_watched(log):
         # A client of one's own that says it was nowhere.
         ([watched("h1", "h2"), ended()], "h1, h2"),
         ([watched("h1"), ended("h1"), login("h1", inventory="production")], "h1"),
+        # On hosts of a watched inventory where nobody looks.
+        ([watched(), ended("h1")], "h1, h2, h3"),
     ],
 )
 def test_a_run_that_was_not_there_cannot_be_shown(log, entries, unseen):
     log.append(entries)
     with pytest.raises(FlowauditError, match=rf"No login of the run run-1 was seen on {unseen}\."):
         staging.prove(log, "run-1")
+
+
+def test_where_nobody_looks_a_run_is_believed(log):
+    log.append([{**watched(), "watched": None}, ended("h1")])
+    assert staging.check(staging.prove(log, "run-1"), key_of(log)).unseen == ()
 
 
 def test_logins_that_are_left_out_are_missed(log):
