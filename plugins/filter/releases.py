@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from ansible.errors import AnsibleFilterError
 
 from ..module_utils.errors import FlowauditError
-from ..module_utils.release import manifest, plan, swarm, switch
+from ..module_utils.release import manifest, swarm, switch
 
 
 def release_switch(public: Mapping[str, int], project: str, colour: str) -> str:
@@ -26,12 +26,13 @@ def swarm_releases(configs: Iterable[Mapping[str, t.Any]], services: Iterable[Ma
     except FlowauditError as error:
         raise AnsibleFilterError(str(error)) from error
     manifests = [each for _name, each in known]
-    now, whole = swarm.current(manifests, [swarm.release_of(service) for service in services])
-    before = plan.before(manifests, now) if now else None
+    labels = [swarm.release_of(service) for service in services]
+    now, whole = swarm.current(manifests, labels)
+    back = swarm.back(manifests, labels)
     return {
         "releases": [{**each.document(), "record": name} for name, each in known],
         "current": now.document() if now else {},
-        "previous": before.document() if before else {},
+        "back": back.document() if back else {},
         "whole": whole,
     }
 

@@ -98,15 +98,25 @@ def releases(configs: Iterable[Mapping[str, t.Any]]) -> list[tuple[str, Manifest
 
 
 def current(known: Sequence[Manifest], labels: Iterable[str]) -> tuple[Manifest | None, bool]:
-    """The release that the services run, and whether all of them do; ``labels`` are the ids that they carry.
+    """The release that was recorded last, and whether all services run it; ``labels`` are the ids that they carry.
 
-    Where they disagree, or carry one that was never recorded, an update has not come to its end: the release before
-    it is the newest that was recorded among them, or at all.
+    Where they do not, a change of release has not come to its end.
+    """
+    newest = max(known, key=lambda each: each.deployed_at, default=None)
+    return newest, newest is not None and set(labels) == {newest.release_id}
+
+
+def back(known: Sequence[Manifest], labels: Iterable[str]) -> Manifest | None:
+    """The release to go back to when nobody names one; none when there is none, or it cannot be told.
+
+    An update to a release that was never recorded is taken back. If the services carry other ids, it may have been a
+    deployment of an earlier release that did not come to its end, or a rollback to it.
     """
     ids = set(labels)
-    newest_first = sorted(known, key=lambda each: each.deployed_at, reverse=True)
-    found = next((each for each in newest_first if each.release_id in ids), next(iter(newest_first), None))
-    return found, bool(found) and ids == {found.release_id if found else ""}
+    now, whole = current(known, ids)
+    if now is not None and whole:
+        return plan.before(known, now)
+    return now if ids - {each.release_id for each in known} else None
 
 
 def way_there(target: Manifest, schema: str) -> plan.Way:

@@ -36,13 +36,13 @@ SECOND = record("rc-2", "0001=none,0002=contract", "2026-03-02T10:00:00+00:00")
 
 
 def test_a_swarm_without_releases() -> None:
-    empty = {"releases": [], "current": {}, "previous": {}, "whole": False}
+    empty = {"releases": [], "current": {}, "back": {}, "whole": False}
     assert releases.swarm_releases([], []) == empty
 
 
 def test_which_release_runs_and_which_was_before() -> None:
     found = releases.swarm_releases([FIRST, SECOND], [service("rc-2")])
-    assert (found["current"]["release_id"], found["previous"]["release_id"], found["whole"]) == ("rc-2", "rc-1", True)
+    assert (found["current"]["release_id"], found["back"]["release_id"], found["whole"]) == ("rc-2", "rc-1", True)
     assert [each["record"] for each in found["releases"]] == ["ltc-rc-2", "ltc-rc-1"]
     assert found["current"]["git_commit"] == COMMIT and found["current"]["actor"] == "ops"
 

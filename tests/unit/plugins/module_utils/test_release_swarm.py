@@ -130,26 +130,33 @@ def test_a_record_that_somebody_made_up_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "found", "whole"),
+    ("labels", "whole", "back"),
     [
-        (["rc-2", "rc-2"], "rc-2", True),
-        (["rc-1"], "rc-1", True),
-        # An update that did not come to its end: of a release that was recorded before, and of one that was not.
-        (["rc-2", "rc-1"], "rc-2", False),
-        (["rc-1", "rc-9"], "rc-1", False),
-        (["rc-9", "rc-9"], "rc-3", False),
-        (["rc-3", ""], "rc-3", False),
-        ([], "rc-3", False),
+        (["rc-3", "rc-3"], True, "rc-2"),
+        # A deployment of a new release that did not come to its end.
+        (["rc-9", "rc-9"], False, "rc-3"),
+        (["rc-3", "rc-9"], False, "rc-3"),
+        (["rc-3", ""], False, "rc-3"),
+        # Of an earlier release, or a rollback to it: who knows.
+        (["rc-2", "rc-2"], False, None),
+        (["rc-2", "rc-3"], False, None),
+        ([], False, None),
     ],
 )
-def test_the_services_say_which_release_runs(labels: list[str], found: str, whole: bool) -> None:
-    now, all_of_it = swarm.current([release(1), release(3), release(2)], labels)
-    assert (now and now.release_id, all_of_it) == (found, whole)
+def test_the_services_say_whether_the_last_change_came_to_its_end(
+    labels: list[str], whole: bool, back: str | None
+) -> None:
+    known = [release(1), release(3), release(2)]
+    now, all_of_it = swarm.current(known, labels)
+    assert now is not None and (now.release_id, all_of_it) == ("rc-3", whole)
+    found = swarm.back(known, labels)
+    assert (found.release_id if found else None) == back
 
 
 def test_before_the_first_release_none_runs() -> None:
     assert swarm.current([], []) == (None, False)
-    assert swarm.current([], ["rc-1"]) == (None, False)
+    assert swarm.back([], ["rc-1"]) is None
+    assert swarm.back([release(1)], ["rc-1"]) is None
 
 
 def test_a_service_says_which_release_it_runs() -> None:
