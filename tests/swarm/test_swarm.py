@@ -192,7 +192,7 @@ def test_a_run_that_was_killed_is_gone_on_from_or_taken_back() -> None:
             assert runs(SECOND) and f"* {SECOND}" in run("release_list")
             run("rollback")
         else:
-            # Never recorded, as the rollback has forgotten it: there is one way back. Half way, no node has a port left.
+            # Never recorded, as the rollback has forgotten it: one way back. Half way, no node has a port left.
             run("rollback", "-e", "swarm_release_order=stop-first")
         assert runs(FIRST)
 
