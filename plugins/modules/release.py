@@ -450,10 +450,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.engine import Engine, Result
 from ..module_utils.errors import FlowauditError
 from ..module_utils.https import split, trust
 from ..module_utils.release import manifest
-from ..module_utils.release.engine import Engine, Result
 from ..module_utils.release.records import Records
 from ..module_utils.release.request import Application, Host, Outcome, Request, Terms, Tests
 from ..module_utils.release.sequence import Change, now

@@ -283,7 +283,7 @@ def test_what_nobody_takes_is_told_again(watched: Watched) -> None:
     watched.chat.closed = True
     watched.log_in(watched.certified("somebody", certificate.principal("h1")))
     watched.entry("session.unaccounted")
-    wait_until(lambda: "Nobody took the alarm" in watched.said())
+    wait_until(lambda: "Nobody took the message" in watched.said())
     watched.chat.closed = False
     watched.message("Somebody logged in to h1")
 

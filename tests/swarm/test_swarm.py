@@ -23,6 +23,9 @@ FIRST, SECOND, ILL, WRONG, FINAL = (
     *("rc-2026-02-28", "rc-2026-03-01", "rc-2026-03-02-ill", "rc-2026-03-03-wrong", "rc-2026-03-04"),
 )
 
+#: Colours (make sets them) would be part of what a program prints.
+PLAIN = {**os.environ, "ANSIBLE_FORCE_COLOR": "0"}
+
 pytestmark = pytest.mark.campaign
 
 
@@ -32,7 +35,7 @@ def play(playbook: str, *words: str) -> list[str]:
 
 def run(playbook: str, *words: str, rc: int = 0) -> str:
     """What a playbook says, on one line."""
-    done = subprocess.run(play(playbook, *words), cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    done = subprocess.run(play(playbook, *words), cwd=CHECKOUT, env=PLAIN, capture_output=True, text=True, check=False)
     assert done.returncode == rc, done.stdout + done.stderr
     return " ".join((done.stdout + done.stderr).split())
 
@@ -56,7 +59,7 @@ def docker(*words: str, host: str = "ltc_1", rc: int = 0) -> str:
         "-a",
         " ".join(["docker", *words]),
     ]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=CHECKOUT, env=PLAIN, capture_output=True, text=True, check=False)
     assert done.returncode == rc, done.stdout + done.stderr
     return done.stdout.partition("\n")[2]
 
@@ -182,7 +185,7 @@ def test_a_run_that_was_killed_is_gone_on_from_or_taken_back() -> None:
     for then in ("deploy", "rollback"):
         words = play("deploy", "-e", f"release_id={SECOND}")
         with subprocess.Popen(
-            words, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, start_new_session=True
+            words, cwd=CHECKOUT, env=PLAIN, stdout=subprocess.PIPE, text=True, start_new_session=True
         ) as process:
             assert process.stdout is not None
             assert any("Wait for the service api" in line for line in process.stdout)

@@ -8,18 +8,13 @@ told again, so a message may come twice, and none is lost.
 
 from __future__ import annotations
 
-import http.client
-import json
 import pathlib
 import typing as t
-import urllib.parse
 
-from .. import https
-from ..errors import FlowauditError
+from .. import webhook
 from ..trail import canonical, entry
 from ..trail.sqlite import SELDOM, SqliteLog
 
-_TIMEOUT = 10.0  # seconds
 _AT_ONCE = 20  # entries in a message
 _KINDS = (entry.BREAK_GLASS_USED, entry.SESSION_UNACCOUNTED, entry.HOST_UNWATCHED)
 _REASONS = {
@@ -63,7 +58,7 @@ class Alarm:
         entries = self._waiting(log)
         said = [sentence(value) for value in entries]
         if said and self._url:
-            self._send("\n".join(said))
+            webhook.post(self._url, {"text": "\n".join(said)}, "alarm_url")
         if entries:
             self._remember(entries[-1]["seq"])
         return said
@@ -80,22 +75,6 @@ class Alarm:
             (*_KINDS, told),
         )
         return [canonical.decode(line.encode()) for (line,) in rows if line is not None]
-
-    def _send(self, text: str) -> None:
-        # Not by ansible.module_utils.urls: the service's Python need not have Ansible.
-        url = https.split(self._url, "alarm_url")
-        connection = https.Connection(url, url.hostname or "", https.trust(url, None), _TIMEOUT)
-        path = urllib.parse.urlunsplit(("", "", url.path or "/", url.query, ""))
-        try:
-            connection.request("POST", path, json.dumps({"text": text}), {"Content-Type": "application/json"})
-            status = connection.getresponse().status
-        except (OSError, http.client.HTTPException) as error:
-            # Without the URL, which is a secret of most chats.
-            raise FlowauditError(f"Nobody took the alarm: {error}") from error
-        finally:
-            connection.close()
-        if not 200 <= status < 300:
-            raise FlowauditError(f"Nobody took the alarm: status {status}")
 
     def _remember(self, seq: int) -> None:
         made = self._position.with_suffix(".new")

@@ -16,15 +16,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
-import tempfile
 import time
 import typing as t
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from ..errors import FlowauditError
+from ..files import Lock, read_file, write_file, write_json
 from . import manifest
 from .manifest import Manifest
 
@@ -92,12 +91,12 @@ class Records:
     def serve(self, target: Manifest) -> None:
         """Make a release the current one. Its record is there before anything points to it."""
         self.save(target)
-        self._write("current", _json(dataclasses.asdict(Pointer(target.release_id, target.colour))))
+        self._write_json("current", dataclasses.asdict(Pointer(target.release_id, target.colour)))
 
     def came_after(self, previous: Pointer | None) -> None:
         """Name the previous release; None when there was none."""
         if previous is not None:
-            self._write("previous", _json(dataclasses.asdict(previous)))
+            self._write_json("previous", dataclasses.asdict(previous))
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(self.directory, "previous"))
@@ -111,7 +110,7 @@ class Records:
             FlowauditError: it was changed, or cannot be read.
         """
         path = self._manifest_path(release_id)
-        text = _read(path)
+        text = read_file(path)
         if text is None:
             return None
         found = manifest.load(text, path)
@@ -123,7 +122,7 @@ class Records:
         """Write a release's record; whether that changed something."""
         path = self._manifest_path(target.release_id)
         text = manifest.dump(target)
-        if _read(path) == text:
+        if read_file(path) == text:
             return False
         write_file(path, text)
         return True
@@ -151,7 +150,7 @@ class Records:
     # ── What is under way ──
 
     def journal(self) -> Journal | None:
-        text = _read(os.path.join(self.directory, "release.journal"))
+        text = read_file(os.path.join(self.directory, "release.journal"))
         if text is None:
             return None
         try:
@@ -162,7 +161,7 @@ class Records:
             raise FlowauditError(f"{self.directory}/release.journal cannot be read: {error}.") from error
 
     def note(self, journal: Journal) -> None:
-        self._write("release.journal", _json(dataclasses.asdict(journal)))
+        self._write_json("release.journal", dataclasses.asdict(journal))
 
     def close(self) -> None:
         """The change of release has ended, whichever way."""
@@ -171,11 +170,11 @@ class Records:
 
     def keep_warm(self, colour: str, seconds: float) -> None:
         """Have ``colour`` stopped in so many seconds, by the timer flowaudit-release-cool."""
-        self._write("release.warm", f"{colour} {int(time.time() + seconds)}\n")
+        write_file(os.path.join(self.directory, "release.warm"), f"{colour} {int(time.time() + seconds)}\n")
 
     def kept_warm(self) -> str:
         """The colour the timer is going to stop; empty for none."""
-        return (_read(os.path.join(self.directory, "release.warm")) or "").partition(" ")[0]
+        return (read_file(os.path.join(self.directory, "release.warm")) or "").partition(" ")[0]
 
     def keep_running(self) -> None:
         """Take back :meth:`keep_warm`."""
@@ -187,60 +186,30 @@ class Records:
     def holder(self) -> str:
         """Who holds the lock, or held it last."""
         try:
-            values = json.loads(_read(self._lock_path) or "")
+            values = self._lock.holder()
             what = f"{values['action']} of {values['release_id']} by {values['actor']}"
             return f"{what} since {values['since']} (process {values['pid']})"
-        except (ValueError, KeyError, TypeError):
+        except KeyError:
             return "somebody who left no name"
 
     def locked(self) -> bool:
         """Whether a change of release is being made right now."""
-        try:
-            descriptor = os.open(self._lock_path, os.O_RDWR)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return self._lock.held()
 
-    @contextlib.contextmanager
-    def lock(self, wait: float, who: Mapping[str, t.Any]) -> Iterator[int]:
+    def lock(self, wait: float, who: Mapping[str, t.Any]) -> contextlib.AbstractContextManager[int]:
         """Be the only one who changes the release here; yields the descriptor that holds the lock.
-
-        The kernel lets go of it when the last process that has the descriptor is gone: nothing has to be cleared up
-        after a kill, and a program that was started with it keeps others out until it has ended.
 
         Raises:
             FlowauditError: another one is at it, and still is after ``wait`` seconds.
         """
-        deadline = time.monotonic() + wait
-        # Who may open it may hold it.
-        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            os.fchmod(descriptor, 0o600)
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() >= deadline:
-                        raise FlowauditError(
-                            f"The release is being changed by somebody else: {self.holder()}; wait for its end."
-                        ) from None
-                    time.sleep(0.2)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, _json({**who, "pid": os.getpid()}).encode(), 0)
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        return self._lock.hold(wait, who, self._busy)
+
+    def _busy(self) -> FlowauditError:
+        return FlowauditError(f"The release is being changed by somebody else: {self.holder()}; wait for its end.")
 
     @property
-    def _lock_path(self) -> str:
-        return os.path.join(self.directory, "release.lock")
+    def _lock(self) -> Lock:
+        return Lock(os.path.join(self.directory, "release.lock"))
 
     def _manifest_path(self, release_id: str) -> str:
         manifest.check_id(release_id)
@@ -248,7 +217,7 @@ class Records:
 
     def _pointer(self, name: str) -> Pointer | None:
         path = os.path.join(self.directory, name)
-        text = _read(path)
+        text = read_file(path)
         if text is None:
             return None
         try:
@@ -257,51 +226,5 @@ class Records:
         except (ValueError, KeyError, TypeError) as error:
             raise FlowauditError(f"{path} does not name a release; see docs/runbooks/rollback.md.") from error
 
-    def _write(self, name: str, text: str) -> None:
-        write_file(os.path.join(self.directory, name), text)
-
-
-def write_file(path: str, text: str, *, beside: str = "", mode: int = 0o644) -> None:
-    """Replace a file as a whole: after a power failure there is the old one or the new one.
-
-    Args:
-        path: the file.
-        text: its new content.
-        beside: directory of the file system for the new one until then; the file's own unless given (who watches the
-            directory must not see it).
-        mode: its permissions.
-    """
-    handle, new = tempfile.mkstemp(prefix=".", suffix=".new", dir=beside or os.path.dirname(path))
-    try:
-        with open(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fchmod(stream.fileno(), mode)
-            os.fsync(stream.fileno())
-        os.replace(new, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(new)
-        raise
-    directory = os.open(os.path.dirname(path), os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def read_file(path: str) -> str:
-    """The file's text, empty when there is none."""
-    return _read(path) or ""
-
-
-def _read(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return None
-
-
-def _json(values: Mapping[str, t.Any]) -> str:
-    return json.dumps(values, indent=2) + "\n"
+    def _write_json(self, name: str, values: Mapping[str, t.Any]) -> None:
+        write_json(os.path.join(self.directory, name), values)

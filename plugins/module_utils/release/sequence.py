@@ -13,7 +13,6 @@ import dataclasses
 import datetime
 import gzip
 import http.client
-import json
 import os
 import shutil
 import time
@@ -21,12 +20,13 @@ import typing as t
 from collections.abc import Iterator, Mapping, Sequence
 
 from .. import health_document
+from ..engine import Container, Engine
 from ..errors import FlowauditError
+from ..files import read_file, write_file, write_json
 from . import manifest, plan, smoke, switch, watch
-from .engine import Container, Engine
 from .manifest import Manifest
 from .plan import Way
-from .records import Journal, Pointer, Records, read_file, write_file
+from .records import Journal, Pointer, Records
 from .request import Application, Host, Outcome, Request, Terms, Tests
 from .smoke import Check, Place
 
@@ -631,7 +631,7 @@ class Change:
             "at": now(),
             "containers": {name: dataclasses.asdict(each) for name, each in containers.items()},
         }
-        write_file(os.path.join(directory, "release.json"), json.dumps(about, indent=2) + "\n", mode=0o640)
+        write_json(os.path.join(directory, "release.json"), about, mode=0o640)
         return directory
 
     def _prune(self) -> None:

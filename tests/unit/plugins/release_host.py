@@ -15,8 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
+from ansible_collections.flowaudit.ops.plugins.module_utils import files
+from ansible_collections.flowaudit.ops.plugins.module_utils.engine import Engine, Result
 from ansible_collections.flowaudit.ops.plugins.module_utils.release import records, sequence, smoke, switch
-from ansible_collections.flowaudit.ops.plugins.module_utils.release.engine import Engine, Result
 from ansible_collections.flowaudit.ops.plugins.module_utils.release.records import Records
 from ansible_collections.flowaudit.ops.plugins.module_utils.release.request import (
     Application,
@@ -383,7 +384,7 @@ def fake_host(directory: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         patch.setattr(sequence, "now", lambda: next(moments))
         patch.setattr(sequence.time, "sleep", lambda seconds: None)
         patch.setattr(sequence, "_CONFIRM_SECONDS", 0)
-        original = records.write_file
+        original = files.write_file
 
         def write_file(path: str, text: str, **more: t.Any) -> None:
             host.live()
@@ -391,7 +392,7 @@ def fake_host(directory: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Itera
             host.live()
 
         # What a power failure leaves is not to be seen here, and it is what takes the time.
-        patch.setattr(records.os, "fsync", lambda descriptor: None)
-        patch.setattr(records, "write_file", write_file)
-        patch.setattr(sequence, "write_file", write_file)
+        patch.setattr(files.os, "fsync", lambda descriptor: None)
+        for module in (files, records, sequence):
+            patch.setattr(module, "write_file", write_file)
         yield host

@@ -15,9 +15,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.flowaudit.ops.plugins.module_utils.engine import Engine, Result
 from ansible_collections.flowaudit.ops.plugins.module_utils.errors import FlowauditError
 from ansible_collections.flowaudit.ops.plugins.module_utils.release import manifest, plan, smoke, switch, watch
-from ansible_collections.flowaudit.ops.plugins.module_utils.release.engine import Engine, Result
 from ansible_collections.flowaudit.ops.plugins.module_utils.release.manifest import Manifest, Migration
 from ansible_collections.flowaudit.ops.plugins.module_utils.release.records import Journal, Pointer, Records, write_file
 from ansible_collections.flowaudit.ops.plugins.module_utils.release.smoke import Check, Place

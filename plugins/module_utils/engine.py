@@ -11,7 +11,7 @@ import re
 import typing as t
 from collections.abc import Mapping, Sequence
 
-from ..errors import FlowauditError
+from .errors import FlowauditError
 
 
 class Result(t.NamedTuple):
