@@ -419,6 +419,9 @@ def _compose_service(
     if service.get("networks"):
         aliases = service.get("aliases", [])
         result["networks"] = {network: {"aliases": list(aliases)} if aliases else {} for network in service["networks"]}
+    else:
+        # Compose would give it a network of the project's that leads outside.
+        result["network_mode"] = "none"
     if revision:
         result["labels"] = {"flowaudit.revision": revision}
     if environment := _given(service.get("environment", {})):

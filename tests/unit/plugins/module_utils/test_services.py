@@ -568,6 +568,7 @@ def test_the_smallest_service_gets_every_protection() -> None:
                 "memswap_limit": "2G",
                 "deploy": {"resources": {"limits": {"memory": "2G", "cpus": "2", "pids": 256}}},
                 "logging": {"driver": "json-file", "options": {"max-size": "100m", "max-file": "5"}},
+                "network_mode": "none",
             }
         },
         "networks": {},

@@ -1,0 +1,119 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What to recover a database from: which base backup and which part of the log lead to the moment that is wanted."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import re
+from collections.abc import Sequence
+
+from ..errors import FlowauditError
+from .records import moment, stamp
+from .restic import Snapshot
+
+LATEST = "latest"
+#: The end of a restore point's name, as a deployment gives it: pre-1.2.0-20260131T120000Z.
+_POINT = re.compile(r"[A-Za-z0-9._-]+-(?P<at>\d{8}T\d{6}Z)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Goal:
+    """The moment that is wanted.
+
+    Attributes:
+        point: name of a restore point; empty for a time or the end.
+        time: the moment, or that of the restore point; None for the end of what there is.
+    """
+
+    point: str = ""
+    time: datetime.datetime | None = None
+
+    def __str__(self) -> str:
+        return self.point or (stamp(self.time) if self.time else LATEST)
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """What leads there.
+
+    Attributes:
+        base: the base backup.
+        log: the part of the log, up to the goal or the end.
+        reaches: the moment up to which the log certainly reaches.
+    """
+
+    base: Snapshot
+    log: Snapshot
+    reaches: datetime.datetime
+
+
+def goal(text: str) -> Goal:
+    """Read what a person gives: ``latest``, a time with its zone, or a restore point.
+
+    Raises:
+        FlowauditError: it is none of them.
+    """
+    text = text.strip()
+    if text == LATEST:
+        return Goal()
+    match = _POINT.fullmatch(text)
+    if match:
+        at = datetime.datetime.strptime(match["at"], "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
+        return Goal(text, at)
+    try:
+        time = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise FlowauditError(
+            f"restore_time is '{text}'; write latest, a time with its zone such as '2026-11-21 14:03:00+01:00', or the "
+            "restore point that flowaudit.ops.release_list shows."
+        )
+    return Goal("", time.astimezone(datetime.UTC))
+
+
+def way(snapshots: Sequence[Snapshot], wanted: Goal, now: datetime.datetime) -> Way:
+    """The newest base backup that ended before the goal, and the log from its beginning to the goal.
+
+    Raises:
+        FlowauditError: nothing leads there; the sentence says what is possible.
+    """
+    bases = sorted((each for each in snapshots if each.kind == "base"), key=_ended)
+    logs = [each for each in snapshots if each.kind == "wal"]
+    reachable = [each for each in bases if _logs_after(each, logs)]
+    if not reachable:
+        raise FlowauditError("There is no base backup with a write-ahead log after it, so nothing can be restored.")
+    possible = f"possible is {stamp(_ended(reachable[0]))} to {stamp(max(each.time for each in logs))}"
+    if wanted.time is not None and wanted.time > now:
+        raise FlowauditError(f"restore_time {wanted} is in the future; {possible}.")
+    suitable = [each for each in reachable if wanted.time is None or _ended(each) <= wanted.time]
+    if not suitable:
+        raise FlowauditError(f"restore_time {wanted} is before the first base backup; {possible}.")
+    base = suitable[-1]
+    after = _logs_after(base, logs)
+    enough = [each for each in after if wanted.time is not None and each.time >= wanted.time]
+    log = enough[0] if enough else after[-1]
+    if wanted.time is not None and not enough:
+        raise FlowauditError(f"restore_time {wanted} is after what was saved last; {possible}, or latest.")
+    return Way(base, log, log.time)
+
+
+def _logs_after(base: Snapshot, logs: Sequence[Snapshot]) -> list[Snapshot]:
+    """The parts of the log of the base's line that begin no later than it does, the oldest first."""
+    first = base.labels.get("first_segment", "")
+    return sorted(
+        (
+            each
+            for each in logs
+            if each.labels.get("stream") == base.labels.get("stream")
+            and each.labels.get("first", "~") <= first <= each.labels.get("last", "")
+            and each.time >= _ended(base)
+        ),
+        key=lambda each: each.time,
+    )
+
+
+def _ended(base: Snapshot) -> datetime.datetime:
+    return moment(base.labels.get("ended_at", "")) or base.time

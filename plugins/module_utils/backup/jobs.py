@@ -1,0 +1,516 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The jobs: each takes one kind of backup, proves it as far as that goes at once, and brings it to the target."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import functools
+import json
+import os
+import shutil
+import time
+import typing as t
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from .. import webhook
+from ..engine import Engine
+from ..errors import FlowauditError
+from ..files import sync_directory, write_json
+from ..release.records import Records as ReleaseRecords
+from . import metrics, vectors, wal
+from .records import Record, Records, moment, stamp
+from .restic import Repository, Runner, Saved
+from .server import Server, Slot
+from .settings import REPOSITORIES, Settings
+from .stream import Stream
+
+#: Where the containers that take and prove backups see base backups and dumps, and the write-ahead log.
+_BACKUPS = "/backups"
+_WAL = "/wal"
+_STAMP = "%Y%m%dT%H%M%SZ"
+#: Base backups on the host when the target cannot be reached; one when it can.
+_BASES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """What a job has saved: bytes, and what it says of itself."""
+
+    size: int
+    details: Mapping[str, t.Any]
+
+
+class Jobs:
+    def __init__(
+        self,
+        settings: Settings,
+        run: Runner,
+        clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+    ) -> None:
+        self.settings = settings
+        self.records = Records(settings.state_directory)
+        self.engine = Engine(lambda command, seconds: run(command, seconds, {}))
+        self.server = Server(run, settings.database_container, settings.heartbeat_database)
+        self.stream = Stream(settings, self.engine, self.server)
+        self._run = run
+        self._now = clock
+        self._jobs: dict[str, Callable[[], Done]] = {
+            "wal": self._wal,
+            "base": self._base,
+            "dump": self._dump,
+            "chroma": self._chroma,
+            "uploads": self._uploads,
+            "config": self._config,
+            "copy": self._copy,
+            "check": self._check,
+        }
+
+    # ── Any of them ──
+
+    @property
+    def names(self) -> list[str]:
+        """The jobs there are here, in the order in which they are run by hand."""
+        missing = {"chroma"} if not self.settings.chroma_service else set()
+        missing |= {"copy"} if len(self.settings.targets) < 2 else set()
+        return [name for name in self._jobs if name not in missing]
+
+    def require(self, names: Sequence[str]) -> None:
+        """Refuse what is no job.
+
+        Raises:
+            FlowauditError: one of these is none.
+        """
+        unknown = [name for name in names if name not in self.names]
+        if unknown:
+            raise FlowauditError(f"There is no job {', '.join(unknown)} here; the jobs are {', '.join(self.names)}.")
+
+    def run_all(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """Do jobs, all of them whatever happens to one; those that failed, and why."""
+        failed = []
+        for name in names:
+            try:
+                self.run(name)
+            except (FlowauditError, OSError) as error:
+                failed.append((name, str(error)))
+        return failed
+
+    def run(self, name: str) -> Record:
+        """Do a job.
+
+        Raises:
+            FlowauditError: it failed; that is on record, and what earlier runs saved is as it was.
+        """
+        self.require([name])
+        self.records.prepare()
+        with self.records.lock(name, self.settings.lock_wait, {"since": stamp(self._now())}):
+            self.records.began(name, self._now())
+            began = time.monotonic()
+            try:
+                done = self._jobs[name]()
+            except (FlowauditError, OSError) as error:
+                self.records.failed(name, str(error))
+                raise
+            else:
+                self.records.succeeded(name, time.monotonic() - began, done.size, done.details)
+            finally:
+                self.write_metrics()
+        if self.settings.ping_url:
+            said = {"system": self.settings.system, "job": name, "seconds": self.records.job(name).seconds}
+            webhook.post(self.settings.ping_url.replace("{job}", name), said, "backup_ping_url")
+        return self.records.job(name)
+
+    def repository(self, name: str, target: int = 0, password_file: str = "") -> Repository:
+        return Repository(self._run, self.settings, self.settings.targets[target], name, password_file=password_file)
+
+    def repositories(self) -> Iterator[Repository]:
+        for number in range(len(self.settings.targets)):
+            for name in REPOSITORIES:
+                yield self.repository(name, number)
+
+    # ── PostgreSQL ──
+
+    def follow(self, *, predict: bool = False) -> str:
+        """Have the write-ahead log followed; why it was not, empty when it was.
+
+        Raises:
+            FlowauditError: it is not.
+        """
+        slot = self.server.slot()
+        trouble = self.stream.broken(slot)
+        if trouble and not predict:
+            self.stream.begin(self._now())
+        elif not slot.active and not predict:
+            self.stream.start()
+        return trouble or ("" if slot.active else "The receiver does not run.")
+
+    def _wal(self) -> Done:
+        trouble, slot = self._followed()
+        if trouble:
+            # Half of what there is, is better than nothing; the rest of the old line goes along one last time.
+            lost = self._begin_line(trouble) if slot is not None else trouble
+            self._save_wal()
+            raise FlowauditError(lost)
+        saved, names = self._save_wal()
+        missing = wal.gaps(names)
+        if missing:
+            raise FlowauditError(
+                f"The write-ahead log on the host lacks {', '.join(missing)}; what comes after cannot be restored from "
+                "the base backup before: run the job base now."
+            )
+        self._forget_wal()
+        return Done(saved.size, {"segments": len(names), "added": saved.added})
+
+    def _followed(self) -> tuple[str, Slot | None]:
+        """Why the log is not being followed, and the slot as far as the server answers."""
+        try:
+            slot = self.server.slot()
+            trouble = self.stream.broken(slot)
+        except FlowauditError as error:
+            return str(error), None
+        if not trouble and not slot.active:
+            try:
+                self.stream.start()
+            except FlowauditError as error:
+                return str(error), None
+        return trouble, slot
+
+    def _begin_line(self, trouble: str) -> str:
+        """Begin a new line where the old one cannot be gone on with; what that means."""
+        first = not self.stream.name()
+        old = self.stream.segments()
+        if old:
+            self._save_wal()
+        self.stream.begin(self._now())
+        self.run("base")
+        if first:
+            return "The write-ahead log was not followed until now; it is from here on."
+        self.records.note(gaps=int(self.records.state().get("gaps", 0)) + 1)
+        return (
+            f"{trouble} A new line was begun and a base backup taken; nothing can be restored between "
+            f"{old[-1] if old else 'the last base backup'} and now."
+        )
+
+    def _save_wal(self) -> tuple[Saved, list[str]]:
+        names = self.stream.segments()
+        if not names:
+            raise FlowauditError("There is nothing of the write-ahead log on the host yet.")
+        labels = {"stream": self.stream.name(), "first": names[0], "last": names[-1]}
+        return self.repository("postgres").save("wal", labels, [self.stream.directory()]), names
+
+    def _forget_wal(self) -> None:
+        bases = self.bases()
+        if bases:
+            needed = min(each["first_segment"] for each in bases if each["stream"] == self.stream.name())
+            self.stream.forget(needed, self.settings.wal_hours * 3600)
+
+    def _base(self) -> Done:
+        directory = os.path.join(self.settings.database_directory, "base")
+        self._clear(directory)
+        began = self._now()
+        name = f"{began:{_STAMP}}"
+        part, inside = os.path.join(directory, f".{name}.part"), f"{_BACKUPS}/base/.{name}.part/pgdata"
+        self._program(
+            "base",
+            [
+                *("pg_basebackup", f"--pgdata={inside}", "--wal-method=stream", "--checkpoint=fast"),
+                *("--manifest-checksums=SHA256", "--username=postgres", "--no-password"),
+            ],
+            "The base backup failed",
+        )
+        ended = self._now()
+        self._verify("base", inside)
+        facts = {
+            **_base_facts(os.path.join(part, "pgdata", "backup_manifest")),
+            "name": name,
+            "stream": self.stream.name(),
+            "began_at": stamp(began),
+            "ended_at": stamp(ended),
+            "rows": self.server.all_rows(self.settings.seconds),
+        }
+        write_json(os.path.join(part, "base.json"), facts, mode=0o640)
+        os.rename(part, os.path.join(directory, name))
+        sync_directory(directory)
+        for each in self.bases()[:-_BASES]:
+            shutil.rmtree(os.path.join(directory, each["name"]))
+        labels = {key: str(facts[key]) for key in ("name", "stream", "first_segment", "timeline", "ended_at")}
+        saved = self.repository("postgres").save("base", labels, [os.path.join(directory, name)])
+        for each in self.bases()[:-1]:
+            shutil.rmtree(os.path.join(directory, each["name"]))
+        return Done(saved.size, {"name": name, "added": saved.added})
+
+    def bases(self) -> list[dict[str, t.Any]]:
+        """The base backups on the host, the oldest first."""
+        directory = os.path.join(self.settings.database_directory, "base")
+        found = []
+        for name in sorted(os.listdir(directory) if os.path.isdir(directory) else []):
+            if not name.startswith("."):
+                with open(os.path.join(directory, name, "base.json"), encoding="utf-8") as stream:
+                    found.append(json.load(stream))
+        return found
+
+    def _dump(self) -> Done:
+        directory = os.path.join(self.settings.database_directory, "dump")
+        self._clear(directory)
+        name = f"{self._now():{_STAMP}}"
+        part, inside = os.path.join(directory, f".{name}.part"), f"{_BACKUPS}/dump/.{name}.part"
+        os.mkdir(part, 0o700)
+        shutil.chown(part, *_owner(directory))
+        self._program(
+            "dump",
+            ["pg_dumpall", "--roles-only", "--no-role-passwords", f"--file={inside}/roles.sql", "--username=postgres"],
+            "The roles could not be dumped",
+        )
+        tables = 0
+        for database in self.settings.databases:
+            self._program(
+                "dump",
+                ["pg_dump", "--format=custom", f"--file={inside}/{database}.dump", "--username=postgres", database],
+                f"The dump of {database} failed",
+            )
+            listed = self._program(
+                "dump", ["pg_restore", "--list", f"{inside}/{database}.dump"], f"The dump of {database} cannot be read"
+            )
+            tables += sum(" TABLE DATA " in line for line in listed.splitlines())
+        os.rename(part, os.path.join(directory, name))
+        sync_directory(directory)
+        saved = self.repository("postgres").save("dump", {"name": name}, [os.path.join(directory, name)])
+        kept = self._now() - datetime.timedelta(days=self.settings.dump_days)
+        for old in sorted(os.listdir(directory)):
+            if not old.startswith(".") and old < min(name, f"{kept:{_STAMP}}"):
+                shutil.rmtree(os.path.join(directory, old))
+        return Done(saved.size, {"name": name, "tables": tables, "added": saved.added})
+
+    def _verify(self, job: str, inside: str) -> None:
+        what = f"The base backup in {inside} is not what its manifest says"
+        self._program(job, ["pg_verifybackup", "--quiet", inside], what)
+
+    def _program(self, job: str, command: Sequence[str], what: str) -> str:
+        """Run one of PostgreSQL's programs, of the server's own version; its output."""
+        return self.engine.once(self.settings.compose_file, job, command, self.settings.seconds, what)
+
+    @staticmethod
+    def _clear(directory: str) -> None:
+        """Remove what a job that was killed has left."""
+        for name in os.listdir(directory):
+            if name.startswith(".") and name.endswith(".part"):
+                shutil.rmtree(os.path.join(directory, name))
+
+    # ── Chroma ──
+
+    def _chroma(self) -> Done:
+        staging = self.settings.chroma_staging
+        counted = self._copy_chroma(staging)
+        proved = self._prove_chroma()
+        if proved != counted:
+            raise FlowauditError(
+                f"The copy of Chroma has {sum(proved.values())} vectors in {len(proved)} collections, Chroma had "
+                f"{sum(counted.values())} in {len(counted)}; it was not taken."
+            )
+        labels = {"vectors": str(sum(counted.values()))}
+        saved = self.repository("chroma").save("chroma", labels, [staging])
+        return Done(saved.size, {"collections": counted, "added": saved.added})
+
+    def _copy_chroma(self, staging: str) -> dict[str, int]:
+        """Copy Chroma's files while nobody writes to them; its collections at that moment."""
+        releases = ReleaseRecords(self.settings.release_directory)
+        who = {"action": "backup", "release_id": "Chroma", "actor": "flowaudit-backup", "since": stamp(self._now())}
+        with releases.lock(self.settings.lock_wait, who):
+            self.resume()
+            writers = self._writers(releases)
+            counted = vectors.counts(self._chroma_address(self.settings.chroma_project))
+            os.makedirs(staging, mode=0o700, exist_ok=True)
+            self.records.pause({**writers, self.settings.chroma_compose_file: [self.settings.chroma_service]})
+            try:
+                for file, services in writers.items():
+                    self.engine.stop(file, services, self.settings.grace)
+                counted = vectors.counts(self._chroma_address(self.settings.chroma_project))
+                self.engine.stop(self.settings.chroma_compose_file, [self.settings.chroma_service], 60)
+                copy = ["rsync", "--archive", "--delete", f"{self.settings.chroma_directory}/", f"{staging}/"]
+                result = self._run(copy, self.settings.seconds, {})
+                if result.status != 0:
+                    raise FlowauditError(f"Chroma's files could not be copied: {result.said}")
+            finally:
+                self.resume()
+        return counted
+
+    def _writers(self, releases: ReleaseRecords) -> dict[str, list[str]]:
+        """Compose file → the services that are running now and write to Chroma."""
+        current = releases.current()
+        if current is None:
+            return {}
+        project = f"{self.settings.project}-{current.colour}"
+        found = self.engine.containers(project, self.settings.pause_services)
+        running = [service for service, container in found.items() if not container.stopped]
+        file = os.path.join(self.settings.project_directory, project, "compose.yaml")
+        return {file: running} if running else {}
+
+    def resume(self) -> None:
+        """Have everything run again that was stopped for a copy, by this run or by one that was killed."""
+        for file, services in reversed(list(self.records.paused().items())):
+            self.engine.up(file, services, 300)
+        self.records.resumed()
+
+    def _prove_chroma(self) -> dict[str, int]:
+        """The collections of the copy, asked of a Chroma of its own."""
+        self.engine.up(self.settings.compose_file, ["chroma"], 300)
+        try:
+            return vectors.counts(self._chroma_address(self.settings.backup_project))
+        finally:
+            self.engine.stop(self.settings.compose_file, ["chroma"], 30)
+
+    def _chroma_address(self, project: str) -> str:
+        service = self.settings.chroma_service if project == self.settings.chroma_project else "chroma"
+        container = self.engine.containers(project, [service]).get(service)
+        addresses = [each for each in container.addresses.values() if each] if container else []
+        if not addresses:
+            raise FlowauditError(f"Chroma does not run in {project}, so it cannot say what it has.")
+        return addresses[0]
+
+    # ── Files ──
+
+    def _uploads(self) -> Done:
+        return self._save_files("uploads", self.settings.uploads, ())
+
+    def _config(self) -> Done:
+        return self._save_files("config", self.settings.config, self.settings.config_exclude)
+
+    def _save_files(self, name: str, paths: Sequence[str], exclude: Sequence[str]) -> Done:
+        missing = [path for path in paths if not os.path.exists(path)]
+        if missing:
+            raise FlowauditError(f"{', '.join(missing)} is not there, so it cannot be saved.")
+        saved = self.repository(name).save(name, {}, paths, exclude)
+        return Done(saved.size, {"files": saved.files, "added": saved.added})
+
+    # ── Beyond the first target, and whether all of it can be trusted ──
+
+    def _copy(self) -> Done:
+        for number in range(1, len(self.settings.targets)):
+            for name in REPOSITORIES:
+                self.repository(name, number).copy_from(self.repository(name))
+        return Done(0, {"targets": [each.name for each in self.settings.targets[1:]]})
+
+    def _check(self) -> Done:
+        """Everything is looked at, whatever is found on the way; a quarter of the data a week, all of it in four."""
+        problems = []
+        part = f"{self._now().isocalendar().week % 4 + 1}/4"
+        for repository in self.repositories():
+            problems += _told(functools.partial(repository.check, part))
+        for each in self.bases():
+            inside = f"{_BACKUPS}/base/{each['name']}/pgdata"
+            problems += _told(functools.partial(self._verify, "check", inside))
+        problems += _told(self._check_wal)
+        self.records.prove("check", self._now(), {"part": part, "problems": problems})
+        if problems:
+            raise FlowauditError(" ".join(problems))
+        return Done(0, {"part": part})
+
+    def _check_wal(self) -> None:
+        names = self.stream.segments()
+        missing = wal.gaps(names)
+        if missing:
+            raise FlowauditError(f"The write-ahead log on the host lacks {', '.join(missing)}.")
+        whole = [name for name in names if os.path.exists(os.path.join(self.stream.directory(), name))]
+        if whole:
+            self._program(
+                "check",
+                ["pg_waldump", "--quiet", f"--path={_WAL}/{self.stream.name()}", whole[0], whole[-1]],
+                "The write-ahead log on the host cannot be read",
+            )
+
+    # ── Each minute ──
+
+    def tick(self) -> None:
+        """Write a heartbeat, start again what a killed copy has left stopped, tell the figures.
+
+        Raises:
+            FlowauditError: the heartbeat could not be written, or the receiver does not have it.
+        """
+        self.records.prepare()
+        try:
+            if self.records.paused() and not self.records.locked("chroma"):
+                self.resume()
+            at = self.server.beat()
+            if not self.server.received(10):
+                raise FlowauditError("The receiver of the write-ahead log does not have the last heartbeat.")
+            self.records.note(received_at=stamp(at))
+        finally:
+            self.write_metrics()
+
+    # ── What is told ──
+
+    def status(self) -> dict[str, t.Any]:
+        """How old everything is, and what is overdue."""
+        now = self._now()
+        jobs = {name: self._job_status(name, now) for name in self.names}
+        begun = moment(self.records.job("wal").succeeded_at)
+        received = moment(str(self.records.state().get("received_at", "")))
+        drills = [values for values in self.records.proofs().values() if values.get("kind") == "drill"]
+        return {
+            "system": self.settings.system,
+            "jobs": jobs,
+            "overdue": [name for name, each in jobs.items() if each["overdue"]],
+            "rpo_host": _age(received, now),
+            "rpo_site": _age(begun, now),
+            "gaps": int(self.records.state().get("gaps", 0)),
+            "drill": drills[-1] if drills else {},
+            "targets": [each.name for each in self.settings.targets],
+        }
+
+    def _job_status(self, name: str, now: datetime.datetime) -> dict[str, t.Any]:
+        record = self.records.job(name)
+        age = _age(moment(record.succeeded_at), now)
+        due = float(self.settings.due.get(name, 0))
+        return {
+            "succeeded_at": record.succeeded_at,
+            "age": age,
+            "due": due,
+            # One from the future was made by a clock that was wrong: it says nothing.
+            "overdue": bool(due) and (age is None or not -60 <= age <= due),
+            "error": record.error,
+            "seconds": record.seconds,
+            "size": record.size,
+        }
+
+    def write_metrics(self) -> None:
+        if not self.settings.metrics_file:
+            return
+        os.makedirs(os.path.dirname(self.settings.metrics_file), mode=0o755, exist_ok=True)
+        metrics.write(self.settings.metrics_file, self.status(), self._slot())
+
+    def _slot(self) -> Slot | None:
+        with contextlib.suppress(FlowauditError):
+            return self.server.slot()
+        return None
+
+
+def _base_facts(manifest: str) -> dict[str, t.Any]:
+    """Where a base backup begins in the log, by its manifest (PostgreSQL manual, "Backup Manifest Format")."""
+    with open(manifest, encoding="utf-8") as stream:
+        ranges = json.load(stream)["WAL-Ranges"]
+    first, last = ranges[0], ranges[-1]
+    return {
+        "timeline": last["Timeline"],
+        "start_lsn": first["Start-LSN"],
+        "end_lsn": last["End-LSN"],
+        "first_segment": wal.segment_of(first["Start-LSN"], first["Timeline"]),
+    }
+
+
+def _owner(path: str) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_uid, found.st_gid
+
+
+def _told(check: Callable[[], t.Any]) -> list[str]:
+    try:
+        check()
+    except (FlowauditError, OSError) as error:
+        return [str(error)]
+    return []
+
+
+def _age(then: datetime.datetime | None, now: datetime.datetime) -> float | None:
+    return None if then is None else round((now - then).total_seconds(), 3)

@@ -1,0 +1,245 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The command ``flowaudit-backup-target`` on the machine that keeps the backups.
+
+::
+
+    flowaudit-backup-target serve <system>    what an SSH key of that system runs, whatever it asks for
+    flowaudit-backup-target prune <system>    forget what is older than it has to be kept, by this machine's clock
+    flowaudit-backup-target watch             free space and quotas; exit status 1 when something is short
+
+How old a snapshot is, says the time its file came here (the modification time), never the snapshot: a host that was
+taken over can write any time into one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import typing as t
+from collections.abc import Mapping, Sequence
+
+from .. import webhook
+from ..errors import FlowauditError
+from ..files import read_file
+
+PATH = "/etc/flowaudit-backup/target.json"
+_DAY = 86400.0
+_ASKED = re.compile(r"serve restic --stdio (?:--\S+ )*(?:[\w.-]+/)?(?P<repository>[a-z]+)")
+#: What a repository needs to be written for a restore, too.
+_LOCKS = "locks"
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrival:
+    """A snapshot, as this machine knows it: restic's id, what it is of, when it came (Unix time)."""
+
+    snapshot_id: str
+    kind: str
+    came: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The settings.
+
+    Attributes:
+        directory: below it, ``<system>/<repository>``.
+        keep_days: repository → days its snapshots stay; 0 for ever.
+        quotas: system → bytes it may have; 0 without a limit.
+        free: bytes of the file system that have to be left.
+        alarm_url: where shortage is told; empty for nowhere.
+    """
+
+    directory: str
+    keep_days: Mapping[str, float]
+    quotas: Mapping[str, int]
+    free: int
+    alarm_url: str = ""
+
+    def repository(self, system: str, name: str) -> str:
+        return os.path.join(self.directory, system, name)
+
+
+def load(path: str) -> Target:
+    """Read the settings.
+
+    Raises:
+        FlowauditError: there are none, or they are not what this version knows.
+    """
+    try:
+        return Target(**json.loads(read_file(path) or ""))
+    except (ValueError, TypeError) as error:
+        raise FlowauditError(f"{path} is not what the role backup_target writes ({error}); run it again.") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; the exit status."""
+    parser = argparse.ArgumentParser(prog="flowaudit-backup-target", description="Keeps the backups of other hosts.")
+    parser.add_argument("--settings", default=PATH)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("serve", "prune"):
+        commands.add_parser(name).add_argument("system")
+    commands.add_parser("watch")
+    told = parser.parse_args(arguments)
+    try:
+        target = load(told.settings)
+        if told.command == "serve":
+            serve(target, told.system, os.environ.get("SSH_ORIGINAL_COMMAND", ""))
+        elif told.command == "prune":
+            for line in prune(target, told.system):
+                print(line)
+        else:
+            return _watch(target)
+    except (FlowauditError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+# ── Serve ──
+
+
+def serve(target: Target, system: str, asked: str) -> t.NoReturn:
+    """Become the server of one repository; nothing in it can be removed or overwritten through it.
+
+    Raises:
+        FlowauditError: something else is asked for.
+    """
+    match = _ASKED.fullmatch(asked)
+    if match is None or match["repository"] not in target.keep_days:
+        raise FlowauditError("This key serves backups, and nothing else.")
+    path = target.repository(system, match["repository"])
+    os.environ["RCLONE_CONFIG"] = os.devnull
+    os.execvp("rclone", ["rclone", "serve", "restic", "--stdio", "--append-only", path])
+
+
+# ── Prune ──
+
+
+def prune(target: Target, system: str) -> list[str]:
+    """Forget what has been here longer than it has to be kept; what was done, in lines.
+
+    Raises:
+        FlowauditError: a repository cannot be read or pruned, or too much would go.
+    """
+    said, problems = [], []
+    for name, days in target.keep_days.items():
+        path = target.repository(system, name)
+        if not days or not os.path.exists(os.path.join(path, "config")):
+            continue
+        try:
+            gone = outdated(_arrivals(path), days)
+            if gone:
+                _close(path, closed=False)
+                _restic(path, ["forget", "--prune", *gone])
+                said.append(f"{system}/{name}: {len(gone)} snapshots were kept long enough and are gone.")
+        except FlowauditError as error:
+            problems.append(f"{system}/{name}: {error}")
+    if problems:
+        raise FlowauditError(" ".join(problems))
+    return said
+
+
+def outdated(arrivals: Sequence[Arrival], days: float) -> list[str]:
+    """The ids of the snapshots that came more than so many days before the newest of their kind.
+
+    Before the newest, not before now: where nothing comes any more, nothing goes.
+
+    Raises:
+        FlowauditError: more than half of a kind would go, as when a clock was wrong.
+    """
+    gone = []
+    for kind in sorted({each.kind for each in arrivals}):
+        of_kind = [each for each in arrivals if each.kind == kind]
+        newest = max(each.came for each in of_kind)
+        old = [each.snapshot_id for each in of_kind if each.came < newest - days * _DAY]
+        if len(old) * 2 > len(of_kind):
+            raise FlowauditError(
+                f"{len(old)} of {len(of_kind)} snapshots of the kind {kind} would go at once, so nothing does: look "
+                "whether this machine's clock was wrong, and forget them by hand if it was not."
+            )
+        gone += old
+    return gone
+
+
+def _arrivals(path: str) -> list[Arrival]:
+    found = []
+    for told in json.loads(_restic(path, ["snapshots", "--json"])) or []:
+        came = os.stat(os.path.join(path, "snapshots", told["id"])).st_mtime
+        found.append(Arrival(told["id"], (told.get("tags") or [""])[0], came))
+    return found
+
+
+def _restic(path: str, command: Sequence[str]) -> str:
+    # The password: RESTIC_PASSWORD_FILE, which the unit hands over.
+    words = ["restic", "--repo", path, "--retry-lock", "30m", "--no-cache", *command]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise FlowauditError(" / ".join((done.stderr or done.stdout).strip().splitlines()[-2:]))
+    return done.stdout
+
+
+# ── Watch ──
+
+
+def _watch(target: Target) -> int:
+    short = shortages(target)
+    for line in short:
+        print(line, file=sys.stderr)
+    if short and target.alarm_url:
+        webhook.post(target.alarm_url, {"text": "\n".join(short)}, "backup_target_alarm_url")
+    return 1 if short else 0
+
+
+def shortages(target: Target) -> list[str]:
+    """What is short, in sentences. A system beyond its quota cannot add any more, until it is below it again."""
+    said = []
+    free = shutil.disk_usage(target.directory).free
+    if free < target.free:
+        said.append(f"{target.directory} has {_gigabytes(free)} GB left, {_gigabytes(target.free)} GB are wanted.")
+    for system, quota in target.quotas.items():
+        path = os.path.join(target.directory, system)
+        used = _used(path)
+        beyond = bool(quota) and used > quota
+        if beyond:
+            said.append(
+                f"{system} has {_gigabytes(used)} GB of backups, {_gigabytes(quota)} GB are its quota: it is closed."
+            )
+        for name in target.keep_days:
+            _close(os.path.join(path, name), closed=beyond)
+    return said
+
+
+def _close(repository: str, *, closed: bool) -> None:
+    """Let nothing be added to a repository, or let it again; it can be read in any case."""
+    for directory, names, _files in os.walk(repository):
+        if directory == repository:
+            names[:] = [name for name in names if name != _LOCKS]
+            continue
+        mode = os.stat(directory).st_mode & 0o7777
+        wanted = mode & ~0o222 if closed else mode | 0o200
+        if mode != wanted:
+            os.chmod(directory, wanted)
+
+
+def _used(path: str) -> int:
+    return sum(
+        os.lstat(os.path.join(directory, name)).st_blocks * 512
+        for directory, _names, files in os.walk(path)
+        for name in files
+    )
+
+
+def _gigabytes(number: float) -> str:
+    return f"{number / 2**30:.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
