@@ -74,8 +74,16 @@ def goal(text: str) -> Goal:
     return Goal("", time.astimezone(datetime.UTC))
 
 
-def way(snapshots: Sequence[Snapshot], wanted: Goal, now: datetime.datetime) -> Way:
+def way(
+    snapshots: Sequence[Snapshot], wanted: Goal, now: datetime.datetime, reaches: datetime.datetime | None = None
+) -> Way:
     """The newest base backup that ended before the goal, and the log from its beginning to the goal.
+
+    Args:
+        snapshots: of the repository of the database.
+        wanted: the goal.
+        now: the time.
+        reaches: the moment up to which the log will reach once the rest is saved, too.
 
     Raises:
         FlowauditError: nothing leads there; the sentence says what is possible.
@@ -85,7 +93,8 @@ def way(snapshots: Sequence[Snapshot], wanted: Goal, now: datetime.datetime) -> 
     reachable = [each for each in bases if _logs_after(each, logs)]
     if not reachable:
         raise FlowauditError("There is no base backup with a write-ahead log after it, so nothing can be restored.")
-    possible = f"possible is {stamp(_ended(reachable[0]))} to {stamp(max(each.time for each in logs))}"
+    end = max(*(each.time for each in logs), reaches or logs[0].time)
+    possible = f"possible is {stamp(_ended(reachable[0]))} to {stamp(end)}"
     if wanted.time is not None and wanted.time > now:
         raise FlowauditError(f"restore_time {wanted} is in the future; {possible}.")
     suitable = [each for each in reachable if wanted.time is None or _ended(each) <= wanted.time]
@@ -95,9 +104,9 @@ def way(snapshots: Sequence[Snapshot], wanted: Goal, now: datetime.datetime) -> 
     after = _logs_after(base, logs)
     enough = [each for each in after if wanted.time is not None and each.time >= wanted.time]
     log = enough[0] if enough else after[-1]
-    if wanted.time is not None and not enough:
+    if wanted.time is not None and not enough and wanted.time > end:
         raise FlowauditError(f"restore_time {wanted} is after what was saved last; {possible}, or latest.")
-    return Way(base, log, log.time)
+    return Way(base, log, end)
 
 
 def _logs_after(base: Snapshot, logs: Sequence[Snapshot]) -> list[Snapshot]:

@@ -56,7 +56,7 @@ class Jobs:
         self.server = Server(run, settings.database_container, settings.heartbeat_database)
         self.stream = Stream(settings, self.engine, self.server)
         self._run = run
-        self._now = clock
+        self.now = clock
         self._jobs: dict[str, Callable[[], Done]] = {
             "wal": self._wal,
             "base": self._base,
@@ -105,8 +105,8 @@ class Jobs:
         """
         self.require([name])
         self.records.prepare()
-        with self.records.lock(name, self.settings.lock_wait, {"since": stamp(self._now())}):
-            self.records.began(name, self._now())
+        with self.records.lock(name, self.settings.lock_wait, {"since": stamp(self.now())}):
+            self.records.began(name, self.now())
             began = time.monotonic()
             try:
                 done = self._jobs[name]()
@@ -141,7 +141,7 @@ class Jobs:
         slot = self.server.slot()
         trouble = self.stream.broken(slot)
         if trouble and not predict:
-            self.stream.begin(self._now())
+            self.stream.begin(self.now())
         elif not slot.active and not predict:
             self.stream.start()
         return trouble or ("" if slot.active else "The receiver does not run.")
@@ -151,15 +151,18 @@ class Jobs:
         if trouble:
             # Half of what there is, is better than nothing; the rest of the old line goes along one last time.
             lost = self._begin_line(trouble) if slot is not None else trouble
-            self._save_wal()
+            self.save_wal()
             raise FlowauditError(lost)
-        saved, names = self._save_wal()
+        saved, names = self.save_wal()
         missing = wal.gaps(names)
         if missing:
             raise FlowauditError(
                 f"The write-ahead log on the host lacks {', '.join(missing)}; what comes after cannot be restored from "
                 "the base backup before: run the job base now."
             )
+        if all(each["stream"] != self.stream.name() for each in self.bases()):
+            # As after a restore that was stopped: a new line is worth nothing without its base backup.
+            self.run("base")
         self._forget_wal()
         return Done(saved.size, {"segments": len(names), "added": saved.added})
 
@@ -182,8 +185,8 @@ class Jobs:
         first = not self.stream.name()
         old = self.stream.segments()
         if old:
-            self._save_wal()
-        self.stream.begin(self._now())
+            self.save_wal()
+        self.stream.begin(self.now())
         self.run("base")
         if first:
             return "The write-ahead log was not followed until now; it is from here on."
@@ -193,7 +196,8 @@ class Jobs:
             f"{old[-1] if old else 'the last base backup'} and now."
         )
 
-    def _save_wal(self) -> tuple[Saved, list[str]]:
+    def save_wal(self) -> tuple[Saved, list[str]]:
+        """Bring what there is of the log to the target; the snapshot, and the segments in it."""
         names = self.stream.segments()
         if not names:
             raise FlowauditError("There is nothing of the write-ahead log on the host yet.")
@@ -201,15 +205,14 @@ class Jobs:
         return self.repository("postgres").save("wal", labels, [self.stream.directory()]), names
 
     def _forget_wal(self) -> None:
-        bases = self.bases()
-        if bases:
-            needed = min(each["first_segment"] for each in bases if each["stream"] == self.stream.name())
-            self.stream.forget(needed, self.settings.wal_hours * 3600)
+        needed = [each["first_segment"] for each in self.bases() if each["stream"] == self.stream.name()]
+        if needed:
+            self.stream.forget(min(needed), self.settings.wal_hours * 3600)
 
     def _base(self) -> Done:
         directory = os.path.join(self.settings.database_directory, "base")
         self._clear(directory)
-        began = self._now()
+        began = self.now()
         name = f"{began:{_STAMP}}"
         part, inside = os.path.join(directory, f".{name}.part"), f"{_BACKUPS}/base/.{name}.part/pgdata"
         self._program(
@@ -220,7 +223,7 @@ class Jobs:
             ],
             "The base backup failed",
         )
-        ended = self._now()
+        ended = self.now()
         self._verify("base", inside)
         facts = {
             **_base_facts(os.path.join(part, "pgdata", "backup_manifest")),
@@ -254,7 +257,7 @@ class Jobs:
     def _dump(self) -> Done:
         directory = os.path.join(self.settings.database_directory, "dump")
         self._clear(directory)
-        name = f"{self._now():{_STAMP}}"
+        name = f"{self.now():{_STAMP}}"
         part, inside = os.path.join(directory, f".{name}.part"), f"{_BACKUPS}/dump/.{name}.part"
         os.mkdir(part, 0o700)
         shutil.chown(part, *_owner(directory))
@@ -277,7 +280,7 @@ class Jobs:
         os.rename(part, os.path.join(directory, name))
         sync_directory(directory)
         saved = self.repository("postgres").save("dump", {"name": name}, [os.path.join(directory, name)])
-        kept = self._now() - datetime.timedelta(days=self.settings.dump_days)
+        kept = self.now() - datetime.timedelta(days=self.settings.dump_days)
         for old in sorted(os.listdir(directory)):
             if not old.startswith(".") and old < min(name, f"{kept:{_STAMP}}"):
                 shutil.rmtree(os.path.join(directory, old))
@@ -316,7 +319,7 @@ class Jobs:
     def _copy_chroma(self, staging: str) -> dict[str, int]:
         """Copy Chroma's files while nobody writes to them; its collections at that moment."""
         releases = ReleaseRecords(self.settings.release_directory)
-        who = {"action": "backup", "release_id": "Chroma", "actor": "flowaudit-backup", "since": stamp(self._now())}
+        who = {"action": "backup", "release_id": "Chroma", "actor": "flowaudit-backup", "since": stamp(self.now())}
         with releases.lock(self.settings.lock_wait, who):
             self.resume()
             writers = self._writers(releases)
@@ -395,14 +398,14 @@ class Jobs:
     def _check(self) -> Done:
         """Everything is looked at, whatever is found on the way; a quarter of the data a week, all of it in four."""
         problems = []
-        part = f"{self._now().isocalendar().week % 4 + 1}/4"
+        part = f"{self.now().isocalendar().week % 4 + 1}/4"
         for repository in self.repositories():
             problems += _told(functools.partial(repository.check, part))
         for each in self.bases():
             inside = f"{_BACKUPS}/base/{each['name']}/pgdata"
             problems += _told(functools.partial(self._verify, "check", inside))
         problems += _told(self._check_wal)
-        self.records.prove("check", self._now(), {"part": part, "problems": problems})
+        self.records.prove("check", self.now(), {"part": part, "problems": problems})
         if problems:
             raise FlowauditError(" ".join(problems))
         return Done(0, {"part": part})
@@ -443,7 +446,7 @@ class Jobs:
 
     def status(self) -> dict[str, t.Any]:
         """How old everything is, and what is overdue."""
-        now = self._now()
+        now = self.now()
         jobs = {name: self._job_status(name, now) for name in self.names}
         begun = moment(self.records.job("wal").succeeded_at)
         received = moment(str(self.records.state().get("received_at", "")))

@@ -25,6 +25,7 @@ from ..engine import Result
 from ..errors import FlowauditError
 from . import settings
 from .jobs import Jobs
+from .restore import Restore
 
 
 def run(command: Sequence[str], seconds: float, environment: Mapping[str, str]) -> Result:
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             jobs.resume()
             return 0
         if told.command == "tick":
+            Restore(jobs, run).settle()
             jobs.tick()
             return 0
         status = jobs.status()

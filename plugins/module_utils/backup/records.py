@@ -8,6 +8,8 @@
     /var/lib/flowaudit/backup/<job>.lock        who is at it
     /var/lib/flowaudit/backup/paused.json       what was stopped for a copy and has to run again
     /var/lib/flowaudit/backup/state.json        the heartbeat that was received last, the gaps there were
+    /var/lib/flowaudit/backup/restore.json      the restore under way, and the step it is at
+    /var/lib/flowaudit/backup/retired.json      volumes that restores have replaced
     /var/lib/flowaudit/backup/proofs/           integrity checks and drills, each one
 """
 
@@ -106,6 +108,28 @@ class Records:
     def resumed(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.remove(os.path.join(self.directory, "paused.json"))
+
+    def journal(self) -> dict[str, t.Any]:
+        """The restore that has begun and not ended; nothing when there is none."""
+        return self._read("restore.json")
+
+    def write_journal(self, **values: t.Any) -> None:
+        write_json(os.path.join(self.directory, "restore.json"), values, mode=0o640)
+
+    def close_journal(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(self.directory, "restore.json"))
+
+    def retired(self) -> dict[str, t.Any]:
+        """Volume of a database that a restore replaced → when."""
+        return self._read("retired.json")
+
+    def retire(self, volume: str, at: datetime.datetime) -> None:
+        write_json(os.path.join(self.directory, "retired.json"), {**self.retired(), volume: stamp(at)}, mode=0o640)
+
+    def forget_retired(self, volume: str) -> None:
+        left = {name: at for name, at in self.retired().items() if name != volume}
+        write_json(os.path.join(self.directory, "retired.json"), left, mode=0o640)
 
     def prove(self, kind: str, moment: datetime.datetime, values: Mapping[str, t.Any]) -> None:
         """Keep what an integrity check or a drill has shown, for the trail."""

@@ -40,6 +40,7 @@ class Snapshot:
         kind: what it is of, such as base or wal.
         labels: what else it says of itself.
         paths: what was saved.
+        size: its bytes.
     """
 
     snapshot_id: str
@@ -47,6 +48,7 @@ class Snapshot:
     kind: str
     labels: Mapping[str, str]
     paths: Sequence[str]
+    size: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +154,10 @@ class Repository:
         command = ["restore", f"{snapshot.snapshot_id}:{directory}", "--target", into, "--overwrite", "if-changed"]
         self._require(self._restic(command, self._settings.seconds), "did not give the backup back")
 
+    def read(self, snapshot: Snapshot, path: str) -> str:
+        """The text of one file of a snapshot."""
+        return self._asked(["dump", snapshot.snapshot_id, path])
+
     def check(self, part: str) -> None:
         """Read a part of its data, such as ``1/4``, and its structure.
 
@@ -224,4 +230,5 @@ def _snapshot(told: Mapping[str, t.Any]) -> Snapshot:
     tags = list(told.get("tags") or [""])
     labels = dict(each.split("=", 1) for each in tags[1:] if "=" in each)
     time = datetime.datetime.fromisoformat(told["time"]).astimezone(datetime.UTC)
-    return Snapshot(told["id"], time, tags[0], labels, list(told["paths"]))
+    size = int((told.get("summary") or {}).get("total_bytes_processed", 0))
+    return Snapshot(told["id"], time, tags[0], labels, list(told["paths"]), size)

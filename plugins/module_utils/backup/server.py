@@ -126,6 +126,9 @@ class Server:
         rows = self.ask("SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1")
         return [name for (name,) in rows]
 
+    def has_extension(self, name: str, database: str) -> bool:
+        return bool(self.ask(f"SELECT 1 FROM pg_extension WHERE extname = '{name}'", database))
+
     def rows(self, database: str, seconds: float) -> dict[str, int]:
         """Table → its number of rows, of all tables people or programs made in a database."""
         tables = self.ask(

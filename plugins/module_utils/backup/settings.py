@@ -49,6 +49,19 @@ class Settings:
         database_directory: base backups and dumps.
         dump_days: days a dump stays on the host.
         wal_hours: hours the write-ahead log stays on the host beyond what the base backup needs.
+        database_project: the Compose project of PostgreSQL.
+        database_compose_file: its Compose file.
+        database_service: its service there.
+        database_image: its image, with digest.
+        database_user: its user on the host.
+        database_memory: its limit, such as 2G.
+        database_clients: services of the colour that work on it.
+        volume_prefix: how the names of its volumes begin.
+        volume_file: names the one it is in, for the role stack.
+        engine_directory: where the engine has its volumes.
+        restore_directory: where what is restored is put together.
+        switch_file: Traefik's, which says the colour, or that there is maintenance.
+        public: service of the switch → its port.
         chroma_project: the Compose project of Chroma.
         chroma_compose_file: its Compose file.
         chroma_service: its service there; empty without one.
@@ -85,6 +98,19 @@ class Settings:
     database_directory: str
     dump_days: int
     wal_hours: int
+    database_project: str
+    database_compose_file: str
+    database_service: str
+    database_image: str
+    database_user: int
+    database_memory: str
+    database_clients: Sequence[str]
+    volume_prefix: str
+    volume_file: str
+    engine_directory: str
+    restore_directory: str
+    switch_file: str
+    public: Mapping[str, int]
     chroma_project: str
     chroma_compose_file: str
     chroma_service: str

@@ -1,0 +1,324 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A database recovered into a volume of its own, beside the one that serves, and proved there.
+
+Nothing that serves is touched: a server without a network replays the log in the new volume, every table and index is
+read, every checksum compared. What is done with the volume then is up to :mod:`restore`, or to a drill, which removes
+it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import shutil
+import time
+import typing as t
+from collections.abc import Mapping, Sequence
+
+from ..engine import Result
+from ..errors import FlowauditError
+from ..files import write_file
+from . import wal
+from .choice import Goal, Way
+from .restic import Repository, Runner
+from .server import Server
+from .settings import Settings
+from .stream import Stream
+
+_DATA = "/var/lib/postgresql/data"
+_CLUSTER = "pgdata"
+_LOG = "/wal"
+#: A copy needs its size, and the log that is replayed some more.
+_ROOM = 1.3
+_POLL = 0.5
+_SHORT = 120.0
+#: A segment that was being received has another name until it is full.
+_RESTORE_COMMAND = f'cp {_LOG}/%f "%p" 2>/dev/null || cp {_LOG}/%f.partial "%p" 2>/dev/null'
+_NOT_REACHED = "recovery ended before configured recovery target was reached"
+_EXTENSION = "amcheck"
+
+
+@dataclasses.dataclass
+class Recovered:
+    """What was recovered.
+
+    Attributes:
+        volume: the volume.
+        base: name of the base backup.
+        goal: the moment that was wanted.
+        heartbeat: the newest heartbeat in it, empty without one (RFC 3339, UTC).
+        rows: database → table → rows.
+        problems: what is not as the base backup's manifest has it, in sentences.
+        timings: step → seconds.
+        sources: where base backup and log came from: host or the target's name.
+    """
+
+    volume: str
+    base: str
+    goal: str
+    heartbeat: datetime.datetime | None = None
+    rows: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
+    problems: list[str] = dataclasses.field(default_factory=list)
+    timings: dict[str, float] = dataclasses.field(default_factory=dict)
+    sources: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+class Recovery:
+    """One recovery, into the volume ``volume``; a container and a directory of its name belong to it."""
+
+    def __init__(
+        self, settings: Settings, run: Runner, stream: Stream, repository: Repository, volume: str, goal: Goal, way: Way
+    ) -> None:
+        self._settings = settings
+        self._run = run
+        self._stream = stream
+        self._repository = repository
+        self._goal = goal
+        self._way = way
+        self._container = f"{settings.backup_project}-recovery"
+        self._server = Server(run, self._container, settings.heartbeat_database)
+        self._directory = os.path.join(settings.restore_directory, volume)
+        self._log = os.path.join(self._directory, "wal")
+        self.result = Recovered(volume, way.base.labels.get("name", ""), str(goal))
+
+    # ── The whole of it ──
+
+    def make(self, *, from_target: bool) -> Recovered:
+        """Recover and prove; the volume is whole and at rest afterwards.
+
+        Args:
+            from_target: take nothing from this host, as if it were lost.
+
+        Raises:
+            FlowauditError: it cannot be recovered; the volume is gone again.
+        """
+        self.discard()
+        try:
+            with self._timed("fetch"):
+                self._fetch(from_target)
+            with self._timed("replay"):
+                self._replay()
+            with self._timed("prove"):
+                self._prove()
+        except BaseException:
+            self.discard()
+            raise
+        finally:
+            self._remove_container()
+            shutil.rmtree(self._directory, ignore_errors=True)
+        return self.result
+
+    def discard(self) -> None:
+        """Remove what there is of it."""
+        self._remove_container()
+        shutil.rmtree(self._directory, ignore_errors=True)
+        remove_volume(self._run, self.result.volume)
+
+    # ── Its steps ──
+
+    def _fetch(self, from_target: bool) -> None:
+        self._require_room()
+        created = self._run(["docker", "volume", "create", self.result.volume], _SHORT, {})
+        _require(created, "The new volume could not be made")
+        place = os.path.join(mountpoint(self._run, self.result.volume), _CLUSTER)
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        os.chmod(self._directory, 0o755)
+        local = os.path.join(self._settings.database_directory, "base", self.result.base)
+        if not from_target and os.path.isdir(local):
+            self.result.sources["base"] = "host"
+            copied = self._run(
+                ["cp", "--archive", "--reflink=auto", os.path.join(local, _CLUSTER), place], self._settings.seconds, {}
+            )
+            _require(copied, "The base backup on this host could not be copied")
+        else:
+            self.result.sources["base"] = self._repository.target.name
+            self._repository.restore(self._way.base, f"{self._way.base.paths[0]}/{_CLUSTER}", place)
+        owner = self._settings.database_user
+        os.chown(place, owner, owner)
+        os.chmod(place, 0o700)
+        self._fetch_log(from_target)
+        self._program(["pg_verifybackup", "--quiet", f"{_DATA}/{_CLUSTER}"], "The base backup is damaged")
+
+    def _fetch_log(self, from_target: bool) -> None:
+        first = self._way.base.labels["first_segment"]
+        here = self._stream.segments() if self._stream.name() == self._way.base.labels["stream"] else []
+        if not from_target and here and here[0] <= first and not wal.gaps([each for each in here if each >= first]):
+            self.result.sources["log"] = "host"
+            self._log = self._stream.directory()
+            return
+        self.result.sources["log"] = self._repository.target.name
+        self._repository.restore(self._way.log, self._way.log.paths[0], self._log)
+        missing = wal.gaps([each for each in wal.segments(os.listdir(self._log)) if each >= first])
+        if missing:
+            raise FlowauditError(f"The write-ahead log lacks {', '.join(missing)}; nothing after that can be restored.")
+
+    def _replay(self) -> None:
+        place = os.path.join(mountpoint(self._run, self.result.volume), _CLUSTER)
+        signal = os.path.join(place, "recovery.signal")
+        write_file(signal, "", mode=0o600)
+        os.chown(signal, self._settings.database_user, self._settings.database_user)
+        try:
+            self._serve(self._target())
+        except _EndedBefore:
+            if self._goal.point or self._goal.time is None or self._way.reaches < self._goal.time:
+                raise
+            # Nothing was committed between the last of the log and the moment that is wanted: the end is that moment.
+            self._serve([])
+
+    def _target(self) -> list[str]:
+        if self._goal.point:
+            return [f"recovery_target_name={self._goal.point}"]
+        if self._goal.time is not None:
+            return [f"recovery_target_time={self._goal.time.isoformat(sep=' ')}"]
+        return []
+
+    def _serve(self, target: Sequence[str]) -> None:
+        """Start the server and wait until it has replayed the log and serves."""
+        self._remove_container()
+        options = [
+            "hot_standby=off",
+            "listen_addresses=",
+            f"restore_command={_RESTORE_COMMAND}",
+            "recovery_target_action=promote",
+            *target,
+        ]
+        command = ["postgres", *(word for option in options for word in ("-c", option))]
+        started = self._run([*self._docker("--detach"), *command], _SHORT, {})
+        _require(started, "The recovering server could not be started")
+        deadline = time.monotonic() + self._settings.seconds
+        while not self._recovered():
+            if time.monotonic() >= deadline:
+                raise FlowauditError(f"The log was not replayed within {self._settings.seconds:g} seconds.")
+            time.sleep(_POLL)
+
+    def _recovered(self) -> bool:
+        state = self._run(["docker", "inspect", "--format", "{{.State.Running}}", self._container], _SHORT, {})
+        if state.output.strip() != "true":
+            logs = self._run(["docker", "logs", "--tail", "50", self._container], _SHORT, {})
+            lines = [line for line in (logs.errors + logs.output).splitlines() if "FATAL" in line or "PANIC" in line]
+            if any(_NOT_REACHED in line for line in lines):
+                raise _EndedBefore(
+                    f"The log ends before {self._goal}, so that cannot be restored; choose an earlier time, or latest."
+                )
+            raise FlowauditError(f"The recovering server ended: {' / '.join(lines[-2:]) or logs.said}")
+        with contextlib.suppress(FlowauditError):
+            return self._server.ask("SELECT pg_is_in_recovery()") == [["f"]]
+        return False
+
+    def _prove(self) -> None:
+        """Read every table and index; compare with what the base backup's manifest says of them; compare checksums."""
+        databases = self._server.databases()
+        lent = [name for name in databases if not self._server.has_extension(_EXTENSION, name)]
+        for database in lent:
+            self._server.ask(f"CREATE EXTENSION {_EXTENSION}", database)
+        checked = self._exec(["pg_amcheck", "--username=postgres", "--heapallindexed", *_databases(databases)])
+        for database in lent:
+            self._server.ask(f"DROP EXTENSION {_EXTENSION}", database)
+        if checked.status != 0:
+            said = (checked.output or checked.errors).strip()
+            raise FlowauditError(f"The recovered database is damaged: {said[:500]}")
+        self.result.rows = self._server.all_rows(self._settings.seconds)
+        self.result.heartbeat = self._server.heartbeat()
+        before = self._manifest().get("rows", {})
+        self.result.problems = differences(before, self.result.rows)
+        _require(self._run(["docker", "stop", "--time", "120", self._container], 180, {}), "It did not stop")
+        self._program(
+            ["pg_checksums", "--check", "--pgdata", f"{_DATA}/{_CLUSTER}"], "The recovered database is damaged"
+        )
+
+    def _manifest(self) -> dict[str, t.Any]:
+        path = f"{self._way.base.paths[0]}/base.json"
+        return t.cast("dict[str, t.Any]", json.loads(self._repository.read(self._way.base, path)))
+
+    # ── Small things ──
+
+    def _require_room(self) -> None:
+        free = shutil.disk_usage(self._settings.engine_directory).free
+        if free < self._way.base.size * _ROOM:
+            raise FlowauditError(
+                f"{self._settings.engine_directory} has {free / 2**30:.1f} GB left, the database needs "
+                f"{self._way.base.size * _ROOM / 2**30:.1f}; make room first."
+            )
+
+    def _docker(self, *options: str) -> list[str]:
+        user = self._settings.database_user
+        return [
+            *("docker", "run", "--name", self._container, *options, "--network", "none", "--user", f"{user}:{user}"),
+            *("--memory", self._settings.database_memory, "--memory-swap", self._settings.database_memory),
+            *("--pids-limit", "300", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true"),
+            *("--shm-size", "256M", "--tmpfs", "/tmp"),
+            *("--tmpfs", f"/var/run/postgresql:uid={user},gid={user},mode=0700"),
+            *("--env", f"PGDATA={_DATA}/{_CLUSTER}", "--volume", f"{self.result.volume}:{_DATA}"),
+            *("--volume", f"{self._log}:{_LOG}:ro", self._settings.database_image),
+        ]
+
+    def _program(self, command: Sequence[str], what: str) -> None:
+        """Run one of PostgreSQL's programs on the volume."""
+        self._remove_container()
+        _require(self._run([*self._docker("--rm"), *command], self._settings.seconds, {}), what)
+
+    def _exec(self, command: Sequence[str]) -> Result:
+        return self._run(["docker", "exec", self._container, *command], self._settings.seconds, {})
+
+    def _remove_container(self) -> None:
+        self._run(["docker", "rm", "--force", "--volumes", self._container], _SHORT, {})
+
+    @contextlib.contextmanager
+    def _timed(self, step: str) -> t.Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.result.timings[step] = round(time.monotonic() - began, 3)
+
+
+class _EndedBefore(FlowauditError):
+    """The log ends before the moment that is wanted."""
+
+
+def differences(before: Mapping[str, Mapping[str, int]], after: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """What had rows when the base backup was taken and has none now, in sentences."""
+    said = []
+    for database, tables in before.items():
+        found = after.get(database)
+        if found is None:
+            said.append(f"The database {database} is not there.")
+            continue
+        gone = [name for name, count in tables.items() if count and not found.get(name)]
+        if gone:
+            said.append(f"{database} has no rows in {', '.join(gone)}, which had some when the base backup was taken.")
+    return said
+
+
+def mountpoint(run: Runner, volume: str) -> str:
+    """Where a volume's files are on this host.
+
+    Raises:
+        FlowauditError: there is no such volume.
+    """
+    told = run(["docker", "volume", "inspect", "--format", "{{.Mountpoint}}", volume], _SHORT, {})
+    _require(told, f"The volume {volume} is not there")
+    return told.output.strip()
+
+
+def remove_volume(run: Runner, volume: str) -> None:
+    """Remove a volume; one that a container uses stays.
+
+    Raises:
+        FlowauditError: it is still there.
+    """
+    removed = run(["docker", "volume", "rm", "--force", volume], _SHORT, {})
+    _require(removed, f"The volume {volume} could not be removed")
+
+
+def _databases(names: Sequence[str]) -> list[str]:
+    return [f"--database={name}" for name in names]
+
+
+def _require(result: Result, what: str) -> None:
+    if result.status != 0:
+        raise FlowauditError(f"{what}: {result.said}")
