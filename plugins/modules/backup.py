@@ -23,8 +23,8 @@ options:
   jobs:
     description:
       - The jobs, in this order; all there are unless set. They are V(wal) (the write-ahead log), V(base) (a base
-        backup), V(dump), V(chroma), V(uploads), V(config), V(copy) (to the other targets) and V(check) (read what is
-        there).
+        backup), V(dump), V(chroma), V(uploads), V(config), V(copy) (to the other targets), V(check) (read what is
+        there) and V(drill) (restore everything beside the live system).
     type: list
     elements: str
     default: []
@@ -33,6 +33,11 @@ options:
       - Leave out those whose last success is recent enough.
     type: bool
     default: false
+  password:
+    description:
+      - With the job V(drill), the password of the key to prove instead of the host's own, such as the recovery key. It
+        is on the host for the run only.
+    type: str
 extends_documentation_fragment:
   - flowaudit.ops.attributes
 attributes:
@@ -93,7 +98,9 @@ jobs:
       sample: {"name": "20260131T010004Z", "added": 53212}
 """
 
+import contextlib
 import dataclasses
+import tempfile
 import typing as t
 from collections.abc import Sequence
 
@@ -124,17 +131,24 @@ def main() -> None:
             "settings": {"type": "path", "default": settings.PATH},
             "jobs": {"type": "list", "elements": "str", "default": []},
             "only_overdue": {"type": "bool", "default": False},
+            "password": {"type": "str", "no_log": True},
         },
         supports_check_mode=True,
     )
     try:
-        jobs = Jobs(settings.load(module.params["settings"]), run_program)
-        result = run(
-            jobs,
-            module.params["jobs"],
-            only_overdue=module.params["only_overdue"],
-            predict=module.check_mode,
-        )
+        with contextlib.ExitStack() as stack:
+            key = ""
+            if module.params["password"]:
+                key = stack.enter_context(tempfile.NamedTemporaryFile("w", dir=module.tmpdir)).name
+                with open(key, "w", encoding="utf-8") as stream:
+                    stream.write(module.params["password"])
+            jobs = Jobs(settings.load(module.params["settings"]), run_program, drill_password_file=key)
+            result = run(
+                jobs,
+                module.params["jobs"],
+                only_overdue=module.params["only_overdue"],
+                predict=module.check_mode,
+            )
     except (FlowauditError, OSError) as error:
         module.fail_json(msg=str(error))
     if result.get("failed"):

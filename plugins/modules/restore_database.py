@@ -11,11 +11,13 @@ version_added: 0.5.0
 author:
   - flowaudit.ops maintainers (@flowaudit)
 description:
-  - Recovers the database into a volume of its own, beside the one that serves, and proves it there (every table and index is
-    read, every checksum compared). Only then users meet the maintenance page for as long as the server takes to start on
-    the new volume.
-  - The state that is left is saved first and has a restore point of its own; its volume stays until O(state=confirmed).
-  - A run that was stopped leaves one of the two serving, at the latest a minute later, and goes on when it is begun again.
+  - Recovers the database into a volume of its own, beside the one that serves, and proves it there (every table and
+    index is read, every checksum compared). Only then users meet the maintenance page for as long as the server takes
+    to start on the new volume.
+  - The state that is left is saved first and has a restore point of its own; its volume stays until
+    O(state=confirmed).
+  - A run that was stopped leaves one of the two serving, at the latest a minute later, and goes on when it is begun
+    again.
 options:
   settings:
     description:
@@ -24,7 +26,8 @@ options:
     default: /etc/flowaudit/backup/settings.json
   state:
     description:
-      - V(restored) brings the database back to O(time); V(confirmed) removes the volumes that earlier restores have left.
+      - V(restored) brings the database back to O(time); V(confirmed) removes the volumes that earlier restores have
+        left.
     type: str
     choices: [restored, confirmed]
     default: restored

@@ -21,8 +21,9 @@ from ..errors import FlowauditError
 from ..files import sync_directory, write_json
 from ..release.records import Records as ReleaseRecords
 from . import metrics, vectors, wal
+from .drill import Drill
 from .records import Record, Records, moment, stamp
-from .restic import Repository, Runner, Saved
+from .restic import Repository, Runner, Saved, Snapshot
 from .server import Server, Slot
 from .settings import REPOSITORIES, Settings
 from .stream import Stream
@@ -49,13 +50,16 @@ class Jobs:
         settings: Settings,
         run: Runner,
         clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
+        drill_password_file: str = "",
     ) -> None:
+        """``drill_password_file`` is of the key a drill proves; the host's own unless given."""
         self.settings = settings
         self.records = Records(settings.state_directory)
         self.engine = Engine(lambda command, seconds: run(command, seconds, {}))
         self.server = Server(run, settings.database_container, settings.heartbeat_database)
         self.stream = Stream(settings, self.engine, self.server)
         self._run = run
+        self._drill_password_file = drill_password_file
         self.now = clock
         self._jobs: dict[str, Callable[[], Done]] = {
             "wal": self._wal,
@@ -66,6 +70,7 @@ class Jobs:
             "config": self._config,
             "copy": self._copy,
             "check": self._check,
+            "drill": self._drill,
         }
 
     # ── Any of them ──
@@ -304,40 +309,20 @@ class Jobs:
     # ── Chroma ──
 
     def _chroma(self) -> Done:
+        """Copied while nobody writes, proved in a Chroma of its own, saved."""
         staging = self.settings.chroma_staging
-        counted = self._copy_chroma(staging)
-        proved = self._prove_chroma()
-        if proved != counted:
-            raise FlowauditError(
-                f"The copy of Chroma has {sum(proved.values())} vectors in {len(proved)} collections, Chroma had "
-                f"{sum(counted.values())} in {len(counted)}; it was not taken."
-            )
-        labels = {"vectors": str(sum(counted.values()))}
-        saved = self.repository("chroma").save("chroma", labels, [staging])
+        with self.records.lock("chroma-staging", self.settings.lock_wait, {"since": stamp(self.now())}):
+            with self._still_chroma() as counted:
+                self._copy_directory(self.settings.chroma_directory, staging)
+            proved = self._prove_chroma()
+            if proved != counted:
+                raise FlowauditError(
+                    f"The copy of Chroma has {sum(proved.values())} vectors in {len(proved)} collections, Chroma had "
+                    f"{sum(counted.values())} in {len(counted)}; it was not taken."
+                )
+            labels = {"vectors": str(sum(counted.values()))}
+            saved = self.repository("chroma").save("chroma", labels, [staging])
         return Done(saved.size, {"collections": counted, "added": saved.added})
-
-    def _copy_chroma(self, staging: str) -> dict[str, int]:
-        """Copy Chroma's files while nobody writes to them; its collections at that moment."""
-        releases = ReleaseRecords(self.settings.release_directory)
-        who = {"action": "backup", "release_id": "Chroma", "actor": "flowaudit-backup", "since": stamp(self.now())}
-        with releases.lock(self.settings.lock_wait, who):
-            self.resume()
-            writers = self._writers(releases)
-            counted = vectors.counts(self._chroma_address(self.settings.chroma_project))
-            os.makedirs(staging, mode=0o700, exist_ok=True)
-            self.records.pause({**writers, self.settings.chroma_compose_file: [self.settings.chroma_service]})
-            try:
-                for file, services in writers.items():
-                    self.engine.stop(file, services, self.settings.grace)
-                counted = vectors.counts(self._chroma_address(self.settings.chroma_project))
-                self.engine.stop(self.settings.chroma_compose_file, [self.settings.chroma_service], 60)
-                copy = ["rsync", "--archive", "--delete", f"{self.settings.chroma_directory}/", f"{staging}/"]
-                result = self._run(copy, self.settings.seconds, {})
-                if result.status != 0:
-                    raise FlowauditError(f"Chroma's files could not be copied: {result.said}")
-            finally:
-                self.resume()
-        return counted
 
     def _writers(self, releases: ReleaseRecords) -> dict[str, list[str]]:
         """Compose file → the services that are running now and write to Chroma."""
@@ -352,9 +337,64 @@ class Jobs:
 
     def resume(self) -> None:
         """Have everything run again that was stopped for a copy, by this run or by one that was killed."""
+        place = self.settings.chroma_directory
+        if not os.path.exists(place) and os.path.exists(f"{place}.next"):
+            # A restore was killed between its two renames.
+            os.rename(f"{place}.next", place)
         for file, services in reversed(list(self.records.paused().items())):
             self.engine.up(file, services, 300)
         self.records.resumed()
+
+    def stage_chroma(self, repository: Repository, snapshot: Snapshot) -> dict[str, int]:
+        """Bring a snapshot to where copies are proved, and prove it; its collections."""
+        staging = self.settings.chroma_staging
+        with self.records.lock("chroma-staging", self.settings.lock_wait, {"since": stamp(self.now())}):
+            for name in os.listdir(staging):
+                path = os.path.join(staging, name)
+                shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+            repository.restore(snapshot, snapshot.paths[0], staging)
+            return self._prove_chroma()
+
+    def restore_chroma(self, repository: Repository, snapshot: Snapshot) -> tuple[dict[str, int], str]:
+        """Have Chroma serve a snapshot, once that is proved; its collections, and where what it had is kept.
+
+        Raises:
+            FlowauditError: it does not; it serves what it had.
+        """
+        counted = self.stage_chroma(repository, snapshot)
+        saved = int(snapshot.labels.get("vectors", "0"))
+        if sum(counted.values()) != saved:
+            raise FlowauditError(f"{sum(counted.values())} vectors came back, {saved} were saved; nothing was changed.")
+        place = self.settings.chroma_directory
+        kept = f"{place}.before-{self.now():{_STAMP}}"
+        self._copy_directory(self.settings.chroma_staging, f"{place}.next")
+        with self._still_chroma():
+            os.rename(place, kept)
+            os.rename(f"{place}.next", place)
+        return counted, kept
+
+    def _copy_directory(self, source: str, into: str) -> None:
+        result = self._run(["rsync", "--archive", "--delete", f"{source}/", f"{into}/"], self.settings.seconds, {})
+        if result.status != 0:
+            raise FlowauditError(f"{source} could not be copied to {into}: {result.said}")
+
+    @contextlib.contextmanager
+    def _still_chroma(self) -> Iterator[dict[str, int]]:
+        """Nobody writes to Chroma, and it does not run; its collections before that."""
+        releases = ReleaseRecords(self.settings.release_directory)
+        who = {"action": "backup", "release_id": "Chroma", "actor": "flowaudit-backup", "since": stamp(self.now())}
+        with releases.lock(self.settings.lock_wait, who):
+            self.resume()
+            writers = self._writers(releases)
+            self.records.pause({**writers, self.settings.chroma_compose_file: [self.settings.chroma_service]})
+            try:
+                for file, services in writers.items():
+                    self.engine.stop(file, services, self.settings.grace)
+                counted = vectors.counts(self._chroma_address(self.settings.chroma_project))
+                self.engine.stop(self.settings.chroma_compose_file, [self.settings.chroma_service], 60)
+                yield counted
+            finally:
+                self.resume()
 
     def _prove_chroma(self) -> dict[str, int]:
         """The collections of the copy, asked of a Chroma of its own."""
@@ -422,6 +462,13 @@ class Jobs:
                 ["pg_waldump", "--quiet", f"--path={_WAL}/{self.stream.name()}", whole[0], whole[-1]],
                 "The write-ahead log on the host cannot be read",
             )
+
+    def _drill(self) -> Done:
+        """Everything is restored beside the live system, from the target alone."""
+        shown = Drill(self, self._run, self._drill_password_file).make()
+        if shown["problems"]:
+            raise FlowauditError(" ".join(shown["problems"]))
+        return Done(0, {name: value for name, value in shown.items() if name != "problems"})
 
     # ── Each minute ──
 

@@ -13,6 +13,7 @@ import dataclasses
 import datetime
 import json
 import os
+import re
 import typing as t
 from collections.abc import Mapping, Sequence
 
@@ -41,6 +42,7 @@ class Snapshot:
         labels: what else it says of itself.
         paths: what was saved.
         size: its bytes.
+        files: how many files it has.
     """
 
     snapshot_id: str
@@ -49,6 +51,7 @@ class Snapshot:
     labels: Mapping[str, str]
     paths: Sequence[str]
     size: int = 0
+    files: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,13 +148,24 @@ class Repository:
             )
         return sorted((_snapshot(each) for each in told), key=lambda each: each.time)
 
-    def restore(self, snapshot: Snapshot, directory: str, into: str) -> None:
-        """Bring a directory of a snapshot back, its files straight below ``into``; what is there already is left out.
+    def restore(
+        self, snapshot: Snapshot, directory: str, into: str, *, include: str = "", verify: bool = False
+    ) -> None:
+        """Bring a directory of a snapshot back, its files straight below ``into``.
+
+        Args:
+            snapshot: the snapshot.
+            directory: the directory in it.
+            into: the directory on this host.
+            include: only what has this name there.
+            verify: read all of it again afterwards.
 
         Raises:
             FlowauditError: it did not come back as a whole.
         """
         command = ["restore", f"{snapshot.snapshot_id}:{directory}", "--target", into, "--overwrite", "if-changed"]
+        command += [f"--include=/{_literal(include)}"] if include else []
+        command += ["--verify"] if verify else []
         self._require(self._restic(command, self._settings.seconds), "did not give the backup back")
 
     def read(self, snapshot: Snapshot, path: str) -> str:
@@ -212,6 +226,11 @@ def reason(result: Result) -> str:
     return result.said.rstrip(".")
 
 
+def _literal(name: str) -> str:
+    """A name as a pattern that means nothing else (restic manual, "Excluding Files")."""
+    return re.sub(r"([\\*?\[\]])", r"\\\1", name)
+
+
 def _summary(output: str, repository: str) -> Saved:
     for line in reversed(output.splitlines()):
         with contextlib.suppress(ValueError):
@@ -230,5 +249,6 @@ def _snapshot(told: Mapping[str, t.Any]) -> Snapshot:
     tags = list(told.get("tags") or [""])
     labels = dict(each.split("=", 1) for each in tags[1:] if "=" in each)
     time = datetime.datetime.fromisoformat(told["time"]).astimezone(datetime.UTC)
-    size = int((told.get("summary") or {}).get("total_bytes_processed", 0))
-    return Snapshot(told["id"], time, tags[0], labels, list(told["paths"]), size)
+    summary = told.get("summary") or {}
+    size, files = (int(summary.get(f"total_{what}_processed", 0)) for what in ("bytes", "files"))
+    return Snapshot(told["id"], time, tags[0], labels, list(told["paths"]), size, files)

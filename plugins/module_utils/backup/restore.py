@@ -4,7 +4,8 @@
 
 Until the recovered database has been proved, the one that serves goes on. Then users meet the maintenance page, the
 server is started on the new volume, and the application comes back. The old volume stays until somebody confirms the
-restore. Whoever comes after a kill, at the latest the tick a minute later, finds the journal and has one of the two serve.
+restore. Whoever comes after a kill, at the latest the tick a minute later, finds the journal and has one of the two
+serve.
 """
 
 from __future__ import annotations

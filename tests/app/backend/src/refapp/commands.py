@@ -1,4 +1,4 @@
-"""The commands of the image: flowaudit-backend, flowaudit-worker, flowaudit-health."""
+"""The commands of the image: flowaudit-backend, flowaudit-worker, flowaudit-health, flowaudit-reindex."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from datetime import datetime
 
 from refapp import logs
 from refapp.settings import ConfigurationError, Settings
@@ -56,6 +57,21 @@ def worker() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: process.stop())
     sys.exit(process.run())
+
+
+def reindex() -> None:
+    """`flowaudit-reindex TIME`: have documents that were done since then done again, as after vectors were restored."""
+    try:
+        since = datetime.fromisoformat(sys.argv[1])
+    except (IndexError, ValueError):
+        sys.exit("usage: flowaudit-reindex TIME, such as 2026-01-31T12:00:00Z")
+    from refapp.services import Services
+
+    services = Services.connect(_settings())
+    found = services.documents.reopen(since)
+    for document in found:
+        services.queue.push(str(document))
+    print(f"{len(found)} documents are in the queue again")
 
 
 def health() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -67,6 +67,15 @@ class Documents:
                     .order_by(Document.created_at)
                 )
             )
+
+    def reopen(self, since: datetime) -> list[UUID]:
+        """Have what was done since then done again: its vectors may be gone."""
+        with self._transaction() as session:
+            done = select(Document).where(Document.status == Status.DONE, Document.updated_at > since)
+            found = list(session.scalars(done.with_for_update()))
+            for document in found:
+                document.status = Status.QUEUED
+            return [document.id for document in found]
 
     def begin(self, document_id: UUID) -> Document | None:
         """The document, now `processing`; None if it is gone or finished."""

@@ -1,0 +1,161 @@
+# Copyright: (c) 2026, flowaudit.ops maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The machine that keeps backups: what it serves, what it forgets, when it closes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import typing as t
+
+import pytest
+
+from ansible_collections.flowaudit.ops.plugins.module_utils import webhook
+from ansible_collections.flowaudit.ops.plugins.module_utils.backup import target
+from ansible_collections.flowaudit.ops.plugins.module_utils.backup.target import Arrival
+from ansible_collections.flowaudit.ops.plugins.module_utils.errors import FlowauditError
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def place(tmp_path: pathlib.Path) -> pathlib.Path:
+    values = {
+        "directory": str(tmp_path / "srv"),
+        "keep_days": {"postgres": 30, "uploads": 0},
+        "quotas": {"nuc1": 0},
+        "free": 0,
+    }
+    (tmp_path / "target.json").write_text(json.dumps(values))
+    for name in ("postgres", "uploads"):
+        for directory in ("data/00", "snapshots", "locks"):
+            (tmp_path / "srv" / "nuc1" / name / directory).mkdir(parents=True)
+    return tmp_path
+
+
+def call(place: pathlib.Path, *words: str) -> int:
+    return target.main(["--settings", str(place / "target.json"), *words])
+
+
+def change(place: pathlib.Path, **more: t.Any) -> None:
+    file = place / "target.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **more}))
+
+
+@pytest.mark.parametrize(
+    "asked", ["serve restic --stdio postgres", "serve restic --stdio --b2-hard-delete nas/postgres"]
+)
+def test_a_key_reads_and_adds_to_one_repository(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    became: list[t.Any] = []
+    monkeypatch.setenv("SSH_ORIGINAL_COMMAND", asked)
+    monkeypatch.setattr(target.os, "execvp", lambda *words: became.append(words))
+    assert call(place, "serve", "nuc1") == 0
+    served = str(place / "srv/nuc1/postgres")
+    assert became == [("rclone", ["rclone", "serve", "restic", "--stdio", "--append-only", served])]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        *("", "sh", "serve restic --stdio", "serve restic --stdio ../nuc2/postgres", "serve restic --stdio secrets"),
+        *("serve restic --stdio postgres; rm -rf /", "rclone serve restic --stdio postgres", "serve restic postgres"),
+        *("serve restic --stdio a/b/postgres", "serve restic --stdio postgres\nid", "serve sftp --stdio postgres"),
+    ],
+)
+def test_a_key_does_nothing_else(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asked: str
+) -> None:
+    monkeypatch.setenv("SSH_ORIGINAL_COMMAND", asked)
+    monkeypatch.setattr(target.os, "execvp", lambda *words: pytest.fail(str(words)))
+    assert call(place, "serve", "nuc1") == 1
+    assert "nothing else" in capsys.readouterr().err
+
+
+def arrivals(kind: str, *days: float) -> list[Arrival]:
+    return [Arrival(f"{kind}{day:g}", kind, -day * DAY) for day in days]
+
+
+def test_what_was_kept_long_enough_goes_by_kind() -> None:
+    found = [*arrivals("base", 0, 10, 31, 29.9), *arrivals("wal", 40, 41, 60, 70.5)]
+    # Nothing of the log has come for 40 days, so its thirty days are counted from then.
+    assert target.outdated(found, 30) == ["base31", "wal70.5"]
+
+
+def test_where_nothing_comes_nothing_goes() -> None:
+    assert target.outdated(arrivals("base", 100, 110, 120), 30) == []
+    assert target.outdated([], 30) == []
+
+
+def test_a_clock_that_was_wrong_empties_nothing() -> None:
+    found = [*arrivals("base", 1, 2, 3), Arrival("future", "base", 3650 * DAY)]
+    with pytest.raises(FlowauditError, match="3 of 4 snapshots of the kind base would go at once"):
+        target.outdated(found, 30)
+
+
+def test_pruning_asks_restic_and_counts_by_this_machine(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = place / "srv/nuc1/postgres"
+    (repository / "config").write_text("")
+    for name, day in (("a", 40), ("b", 20), ("c", 0)):
+        (repository / "snapshots" / name).write_text("")
+        os.utime(repository / "snapshots" / name, (1e9 - day * DAY, 1e9 - day * DAY))
+    called: list[list[str]] = []
+
+    def run(words: list[str], **_more: t.Any) -> t.Any:
+        called.append(words)
+        # What a snapshot says of its time is of no account.
+        told = [{"id": name, "time": "2099-01-01T00:00:00Z", "tags": ["base"]} for name in "abc"]
+        return target.subprocess.CompletedProcess(words, 0, json.dumps(told), "")
+
+    monkeypatch.setattr(target.subprocess, "run", run)
+    assert call(place, "prune", "nuc1") == 0
+    assert called[-1][-3:] == ["forget", "--prune", "a"]
+    assert "nuc1/postgres: 1 snapshots" in capsys.readouterr().out
+
+    monkeypatch.setattr(
+        target.subprocess,
+        "run",
+        lambda words, **_: target.subprocess.CompletedProcess(words, 12, "", "Fatal: wrong password"),
+    )
+    assert call(place, "prune", "nuc1") == 1
+    assert "nuc1/postgres: Fatal: wrong password" in capsys.readouterr().err
+
+
+def writable(place: pathlib.Path, name: str) -> bool:
+    return bool((place / "srv/nuc1/postgres" / name).stat().st_mode & 0o200)
+
+
+def test_a_system_beyond_its_quota_can_be_read_and_not_added_to(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(webhook, "post", lambda url, values, option: told.append(f"{url} {values['text']}"))
+    assert call(place, "watch") == 0
+    (place / "srv/nuc1/postgres/data/00/pack").write_bytes(b"x" * 100_000)
+    change(place, quotas={"nuc1": 50_000}, alarm_url="https://chat.example.org/x")
+    assert call(place, "watch") == 1
+    assert "nuc1 has 0.0 GB of backups" in capsys.readouterr().err
+    assert told and told[0].startswith("https://chat.example.org/x nuc1 has")
+    assert [writable(place, name) for name in ("data", "data/00", "snapshots", "locks")] == [False, False, False, True]
+    change(place, quotas={"nuc1": 500_000})
+    assert call(place, "watch") == 0
+    assert all(writable(place, name) for name in ("data", "data/00", "snapshots", "locks"))
+
+
+def test_too_little_space_is_told(place: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change(place, free=10**18)
+    assert call(place, "watch") == 1
+    assert "GB are wanted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["", "{}", "[]", '{"directory": "/", "odd": 1}'])
+def test_settings_that_are_none_are_refused(
+    place: pathlib.Path, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    (place / "target.json").write_text(wrong)
+    assert call(place, "watch") == 1
+    assert "the role backup_target" in capsys.readouterr().err
