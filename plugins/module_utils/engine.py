@@ -143,6 +143,10 @@ class Engine:
         command = ["stop", "--timeout", str(int(grace)), *services]
         self._compose(file, command, grace + 60, f"{', '.join(services)} did not stop")
 
+    def remove(self, file: str, services: Sequence[str]) -> None:
+        """Stop services and remove their containers."""
+        self._compose(file, ["rm", "--stop", "--force", *services], 120, f"{', '.join(services)} could not be removed")
+
     def once(self, file: str, service: str, command: Sequence[str], seconds: float, what: str) -> str:
         """Run a service's image once, with another command; its output.
 

@@ -20,6 +20,11 @@ options:
       - File on the host with the settings, which the role P(flowaudit.ops.backup#role) writes.
     type: path
     default: /etc/flowaudit/backup/settings.json
+  adopt:
+    description:
+      - Begin a line though the target has backups of a host of this name that was another one.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - flowaudit.ops.attributes
 attributes:
@@ -62,13 +67,16 @@ from ..module_utils.errors import FlowauditError
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"settings": {"type": "path", "default": settings.PATH}},
+        argument_spec={
+            "settings": {"type": "path", "default": settings.PATH},
+            "adopt": {"type": "bool", "default": False},
+        },
         supports_check_mode=True,
     )
     try:
         jobs = Jobs(settings.load(module.params["settings"]), run_program)
         before = jobs.stream.name()
-        reason = jobs.follow(predict=module.check_mode)
+        reason = jobs.follow(predict=module.check_mode, adopt=module.params["adopt"])
     except (FlowauditError, OSError) as error:
         module.fail_json(msg=str(error))
     after = jobs.stream.name() if not module.check_mode else before if not reason else "a new line"

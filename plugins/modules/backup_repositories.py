@@ -11,8 +11,8 @@ version_added: 0.5.0
 author:
   - flowaudit.ops maintainers (@flowaudit)
 description:
-  - Makes the restic repositories that are missing on each target, and lets the target's own password open them, so that
-    it can forget what was kept long enough. Those that are there stay as they are.
+  - Makes the restic repositories that are missing on each target, and lets the passwords of others open them. Those
+    that are there stay as they are; a key can be taken away on the target only.
   - Fails when a target cannot be reached or a repository opens with another password.
 options:
   settings:
@@ -20,11 +20,12 @@ options:
       - File on the host with the settings, which the role P(flowaudit.ops.backup#role) writes.
     type: path
     default: /etc/flowaudit/backup/settings.json
-  prune_password_file:
+  keys:
     description:
-      - File on the host with the password the target prunes with.
-    type: path
-    default: /etc/flowaudit/backup/prune_password
+      - Who else may open the repositories, each with the file on the host that holds the password.
+      - The key V(prune) is the target's own, to forget what was kept long enough.
+    type: dict
+    default: {prune: /etc/flowaudit/backup/prune_password}
 extends_documentation_fragment:
   - flowaudit.ops.attributes
 attributes:
@@ -52,15 +53,16 @@ created:
   elements: str
   sample: [postgres on nas]
 keys_added:
-  description: The repositories that the target's password opens from now on.
+  description: The keys that were added, and to which repository.
   returned: success
   type: list
   elements: str
-  sample: [postgres on nas]
+  sample: [prune to postgres on nas]
 """
 
 import concurrent.futures
 import typing as t
+from collections.abc import Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -70,11 +72,8 @@ from ..module_utils.backup.program import run as run_program
 from ..module_utils.backup.restic import Repository
 from ..module_utils.errors import FlowauditError
 
-#: Name of the target's key in a repository.
-PRUNE = "prune"
 
-
-def run(jobs: Jobs, prune_password_file: str, *, predict: bool) -> dict[str, t.Any]:
+def run(jobs: Jobs, keys: Mapping[str, str], *, predict: bool) -> dict[str, t.Any]:
     """Make what is missing; the module's result.
 
     Raises:
@@ -83,20 +82,20 @@ def run(jobs: Jobs, prune_password_file: str, *, predict: bool) -> dict[str, t.A
     repositories = list(jobs.repositories())
     # Each question is a connection of its own: side by side they take as long as one.
     with concurrent.futures.ThreadPoolExecutor(len(settings.REPOSITORIES)) as pool:
-        keys = dict(zip(repositories, pool.map(Repository.key_names, repositories), strict=True))
-    missing = [each for each in repositories if keys[each] is None]
-    closed = [each for each in repositories if PRUNE not in (keys[each] or [])]
+        known = dict(zip(repositories, pool.map(Repository.key_names, repositories), strict=True))
+    missing = [each for each in repositories if known[each] is None]
+    added = [(name, each) for each in repositories for name in keys if name not in (known[each] or [])]
     if not predict:
         firsts = {each.name: each for each in repositories if each.target == jobs.settings.targets[0]}
         for each in missing:
             each.create(like=firsts[each.name] if firsts[each.name] is not each else None)
-        for each in closed:
-            each.add_key(prune_password_file, PRUNE)
+        for name, each in added:
+            each.add_key(keys[name], name)
     after = "".join(f"{each}\n" for each in missing)
     return {
-        "changed": bool(closed),
+        "changed": bool(missing or added),
         "created": [str(each) for each in missing],
-        "keys_added": [str(each) for each in closed],
+        "keys_added": [f"{name} to {each}" for name, each in added],
         "diff": {"before": "", "after": after},
     }
 
@@ -105,9 +104,9 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "settings": {"type": "path", "default": settings.PATH},
-            "prune_password_file": {
-                "type": "path",
-                "default": "/etc/flowaudit/backup/prune_password",
+            "keys": {
+                "type": "dict",
+                "default": {"prune": "/etc/flowaudit/backup/prune_password"},
                 "no_log": False,
             },
         },
@@ -115,7 +114,7 @@ def main() -> None:
     )
     try:
         jobs = Jobs(settings.load(module.params["settings"]), run_program)
-        result = run(jobs, module.params["prune_password_file"], predict=module.check_mode)
+        result = run(jobs, module.params["keys"], predict=module.check_mode)
     except (FlowauditError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

@@ -387,7 +387,8 @@ def refuse(playbook: Callable[..., subprocess.CompletedProcess[str]], tmp_path_f
     of a check can be named (`edge/preflight_certificate`). Further arguments are those of ``playbook``. The run fails
     the test if a check changes anything on the host.
     """
-    play, provision = yaml.safe_load((CHECKOUT / "playbooks" / "site.yml").read_text())[:2]
+    plays = yaml.safe_load((CHECKOUT / "playbooks" / "site.yml").read_text())
+    play, provision = plays[0], next(each for each in plays if each["name"] == "Provision the stack")
     imported = "ansible.builtin.import_role"
     checks = {task[imported]["name"].removeprefix("flowaudit.ops."): task for task in play["tasks"]}
     roles = {role["role"].removeprefix("flowaudit.ops.") for role in provision["roles"]}

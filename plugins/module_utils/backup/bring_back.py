@@ -9,7 +9,6 @@ import os
 import shutil
 
 from ..errors import FlowauditError
-from ..release.records import Records as ReleaseRecords
 from . import choice
 from .drill import latest
 from .jobs import Jobs
@@ -99,20 +98,8 @@ def vectors(jobs: Jobs, time: str, *, predict: bool) -> Outcome:
     if predict:
         return outcome
     outcome.vectors, outcome.kept = jobs.restore_chroma(repository, snapshot)
-    if jobs.settings.reindex_command:
-        _reindex(jobs, outcome.taken_at)
+    jobs.tell_application("vectors", outcome.taken_at)
     return outcome
-
-
-def _reindex(jobs: Jobs, since: str) -> None:
-    settings = jobs.settings
-    current = ReleaseRecords(settings.release_directory).current()
-    if current is None:
-        return
-    file = os.path.join(settings.project_directory, f"{settings.project}-{current.colour}", "compose.yaml")
-    command = [part.replace("{since}", since) for part in settings.reindex_command]
-    what = "The vectors are back, but documents that are newer could not be indexed again"
-    jobs.engine.once(file, settings.reindex_service, command, settings.seconds, what)
 
 
 def _holder(jobs: Jobs, path: str) -> tuple[Repository, str]:

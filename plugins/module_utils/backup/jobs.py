@@ -137,12 +137,18 @@ class Jobs:
 
     # ── PostgreSQL ──
 
-    def follow(self, *, predict: bool = False) -> str:
+    def follow(self, *, predict: bool = False, adopt: bool = False) -> str:
         """Have the write-ahead log followed; why it was not, empty when it was.
+
+        Args:
+            predict: only say so.
+            adopt: go on though the target has backups of a host of this name that was another one.
 
         Raises:
             FlowauditError: it is not.
         """
+        if not adopt:
+            self._require_own_history()
         slot = self.server.slot()
         trouble = self.stream.broken(slot)
         if trouble and not predict:
@@ -151,7 +157,21 @@ class Jobs:
             self.stream.start()
         return trouble or ("" if slot.active else "The receiver does not run.")
 
+    def _require_own_history(self) -> None:
+        """Refuse to put an empty database after the backups of one that was lost: the newest would be the empty one."""
+        if self.stream.name():
+            return
+        bases = [each for each in self.repository("postgres").snapshots() if each.kind == "base"]
+        if bases:
+            target, system = self.settings.targets[0].name, self.settings.system
+            last = stamp(bases[-1].time)
+            raise FlowauditError(
+                f"This host has no backups yet, but {target} has some of {system}, the last of {last}: bring them back "
+                "with the playbook flowaudit.ops.recover_host, or begin anew beside them with -e backup_adopt=true."
+            )
+
     def _wal(self) -> Done:
+        self._require_own_history()
         trouble, slot = self._followed()
         if trouble:
             # Half of what there is, is better than nothing; the rest of the old line goes along one last time.
@@ -402,7 +422,7 @@ class Jobs:
         try:
             return vectors.counts(self._chroma_address(self.settings.backup_project))
         finally:
-            self.engine.stop(self.settings.compose_file, ["chroma"], 30)
+            self.engine.remove(self.settings.compose_file, ["chroma"])
 
     def _chroma_address(self, project: str) -> str:
         service = self.settings.chroma_service if project == self.settings.chroma_project else "chroma"
@@ -411,6 +431,27 @@ class Jobs:
         if not addresses:
             raise FlowauditError(f"Chroma does not run in {project}, so it cannot say what it has.")
         return addresses[0]
+
+    # ── What the application has to know ──
+
+    def tell_application(self, *what: str) -> None:
+        """Have the application forget, or do again, what no longer fits what was restored.
+
+        Args:
+            what: ``database``, or ``vectors`` and the time of the backup.
+
+        Raises:
+            FlowauditError: it could not be told.
+        """
+        current = ReleaseRecords(self.settings.release_directory).current()
+        if current is None or not self.settings.restored_command:
+            return
+        project = f"{self.settings.project}-{current.colour}"
+        file = os.path.join(self.settings.project_directory, project, "compose.yaml")
+        if os.path.exists(file):
+            command = [*self.settings.restored_command, *what]
+            said = f"What was restored is back, but {command[0]} of the application failed"
+            self.engine.once(file, self.settings.restored_service, command, self.settings.seconds, said)
 
     # ── Files ──
 

@@ -67,6 +67,7 @@ class Restore:
         self._settings = jobs.settings
         self._records = jobs.records
         self._engine = jobs.engine
+        self._untold = ""
         self.outcome = Outcome()
 
     # ── The whole of it ──
@@ -161,7 +162,8 @@ class Restore:
         except FlowauditError:
             self.outcome.state_before = ""
         # A receiver without a server is no reason to stop; a target that does not take it is.
-        self._jobs.save_wal()
+        if self._jobs.stream.name():  # a new host has nothing yet
+            self._jobs.save_wal()
 
     def _finish(self, volume: str, previous: str) -> None:
         """From the proved volume to the application that works on it; every step can be done again."""
@@ -176,6 +178,7 @@ class Restore:
                     self._switch(volume, previous)
                 with self._step("follow"):
                     self._jobs.stream.begin(self._jobs.now())
+                self._tell()
             finally:
                 # Whichever of the two serves by now.
                 self._start(releases)
@@ -190,6 +193,8 @@ class Restore:
             self._jobs.run("wal")
         self._records.retire(previous, self._jobs.now())
         self._records.close_journal()
+        if self._untold:
+            raise FlowauditError(self._untold)
 
     def _stop(self, releases: ReleaseRecords) -> None:
         current = releases.current()
@@ -221,6 +226,14 @@ class Restore:
         self._engine.up(file, [service], _START_SECONDS, recreate=True)
         if self.volume() != volume:
             raise FlowauditError(f"The database came up in {self.volume()}, not in {volume}.")
+
+    def _tell(self) -> None:
+        """The application is stopped: whatever it keeps beside the database, it forgets before it starts."""
+        try:
+            self._jobs.tell_application("database")
+        except FlowauditError as error:
+            # It must not stay down for that.
+            self._untold = str(error)
 
     def _start(self, releases: ReleaseRecords) -> None:
         current = releases.current()

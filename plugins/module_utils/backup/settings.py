@@ -72,8 +72,8 @@ class Settings:
         project: name of the application's projects, before the colour.
         pause_services: services of the colour that write to Chroma.
         grace: seconds they have for what they have in hand.
-        reindex_service: service of the colour that has documents indexed again.
-        reindex_command: how, ``{since}`` is replaced by a time; empty for not at all.
+        restored_service: service of the colour that is told what was restored.
+        restored_command: how; ``database``, or ``vectors`` and the time of the backup, are added. Empty for not at all.
         uploads: directories whose every version is kept.
         config: directories and files of the configuration.
         config_exclude: what is left out of them.
@@ -123,8 +123,8 @@ class Settings:
     project: str
     pause_services: Sequence[str]
     grace: float
-    reindex_service: str
-    reindex_command: Sequence[str]
+    restored_service: str
+    restored_command: Sequence[str]
     uploads: Sequence[str]
     config: Sequence[str]
     config_exclude: Sequence[str]

@@ -81,8 +81,8 @@ def _irreversible(current: Manifest, target: Manifest, final: str) -> str:
     advice = "deploy a release that repairs it (roll forward)"
     if current.restore_point:
         advice += (
-            ", or recover the database to the moment before it, its restore point "
-            f"{current.restore_point}, which loses what was entered since"
+            ", or bring the database back to the moment before it, which loses what was entered since: "
+            f"flowaudit.ops.restore_database -e restore_time={current.restore_point}"
         )
     return (
         f"Release {current.release_id} cannot be taken back to {target.release_id}: its migration {final} removed what "

@@ -604,8 +604,8 @@ class Change:
             if journal.migration_class == "contract":
                 raise FlowauditError(
                     f"The migrations of {journal.target.release_id} removed what {current.release_id} needs; deploy a "
-                    "release that works on the new schema, or recover the database to its restore point "
-                    f"{journal.restore_point}"
+                    "release that works on the new schema, or bring the database back: flowaudit.ops.restore_database "
+                    f"-e restore_time={journal.restore_point}"
                 )
             self._downgrade(journal.target.colour, journal.schema_before)
 

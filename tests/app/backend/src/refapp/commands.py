@@ -1,4 +1,4 @@
-"""The commands of the image: flowaudit-backend, flowaudit-worker, flowaudit-health, flowaudit-reindex."""
+"""The commands of the image: flowaudit-backend, flowaudit-worker, flowaudit-health, flowaudit-restored."""
 
 from __future__ import annotations
 
@@ -59,19 +59,35 @@ def worker() -> None:
     sys.exit(process.run())
 
 
-def reindex() -> None:
-    """`flowaudit-reindex TIME`: have documents that were done since then done again, as after vectors were restored."""
-    try:
-        since = datetime.fromisoformat(sys.argv[1])
-    except (IndexError, ValueError):
-        sys.exit("usage: flowaudit-reindex TIME, such as 2026-01-31T12:00:00Z")
+def restored() -> None:
+    """`flowaudit-restored database`, `flowaudit-restored vectors TIME`: fit again to what was brought back.
+
+    After the database, answers that were cached before say what is no longer so. After the vectors, documents that were
+    done since their backup have none.
+    """
+    match sys.argv[1:]:
+        case ["database"]:
+            since = None
+        case ["vectors", text]:
+            since = _time(text)
+        case _:
+            sys.exit("usage: flowaudit-restored database | vectors TIME")
+    from refapp.redis_store import DOCUMENTS
     from refapp.services import Services
 
     services = Services.connect(_settings())
-    found = services.documents.reopen(since)
+    services.cache.invalidate(DOCUMENTS)
+    found = services.documents.reopen(since) if since else []
     for document in found:
         services.queue.push(str(document))
-    print(f"{len(found)} documents are in the queue again")
+    print(f"caches forgotten, {len(found)} documents in the queue again")
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        sys.exit(f"'{text}' is no time; write it as 2026-01-31T12:00:00Z")
 
 
 def health() -> None:
