@@ -174,9 +174,10 @@ class Jobs:
         self._require_own_history()
         trouble, slot = self._followed()
         if trouble:
-            # Half of what there is, is better than nothing; the rest of the old line goes along one last time.
             lost = self._begin_line(trouble) if slot is not None else trouble
-            self.save_wal()
+            # What there is, is better than nothing.
+            if self.stream.segments():
+                self.save_wal()
             raise FlowauditError(lost)
         saved, names = self.save_wal()
         missing = wal.gaps(names)

@@ -146,13 +146,13 @@ class Recovery:
     def _fetch_log(self, from_target: bool) -> None:
         first = self._way.base.labels["first_segment"]
         here = self._stream.segments() if self._stream.name() == self._way.base.labels["stream"] else []
-        if not from_target and here and here[0] <= first and not wal.gaps([each for each in here if each >= first]):
+        if not from_target and here and not wal.lacks(here, first):
             self.result.sources["log"] = "host"
             self._log = self._stream.directory()
             return
         self.result.sources["log"] = self._repository.target.name
         self._repository.restore(self._way.log, self._way.log.paths[0], self._log)
-        missing = wal.gaps([each for each in wal.segments(os.listdir(self._log)) if each >= first])
+        missing = wal.lacks(wal.segments(os.listdir(self._log)), first)
         if missing:
             raise FlowauditError(f"The write-ahead log lacks {', '.join(missing)}; nothing after that can be restored.")
 

@@ -54,6 +54,17 @@ def gaps(names: Sequence[str]) -> list[str]:
     return missing
 
 
+def lacks(names: Sequence[str], first: str) -> list[str]:
+    """The segments that are missing from ``first`` on, up to ten of them.
+
+    Args:
+        names: segments in order, of one stream.
+        first: the segment a base backup begins in.
+    """
+    needed = [name for name in names if name >= first]
+    return [*([] if first in needed else [first]), *gaps(needed)]
+
+
 def following(segment: str) -> str:
     """The segment after a segment, on the same timeline."""
     return _name(int(segment[:8], 16), _number(segment) + 1)

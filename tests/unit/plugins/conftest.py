@@ -32,6 +32,7 @@ _PROCESSES = (
 )
 _CHANGES = {"os.mkdir": 1, "os.remove": 1, "os.rename": 2, "os.rmdir": 1, "os.truncate": 1}
 _CHANGES |= {"os.chmod": 1, "os.chown": 1, "os.link": 2, "os.symlink": 2, "os.utime": 1}
+_BELOW = ("os.remove", "os.rmdir")
 _CONNECTIONS = ("socket.connect", "socket.bind", "socket.sendto", "socket.sendmsg")
 _LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -63,6 +64,9 @@ class Guard:
             return f"look up {arguments[0]!r}"
         if event == "open" and self._is_writing(*arguments[1:]) and not self._is_own(arguments[0]):
             return f"write {arguments[0]!r}"
+        if event in _BELOW and arguments[1] >= 0:
+            # A name in a directory that is open (shutil.rmtree).
+            arguments = (os.path.join(os.readlink(f"/proc/self/fd/{arguments[1]}"), arguments[0]), *arguments[1:])
         if event in _CHANGES and not all(self._is_own(path) for path in arguments[: _CHANGES[event]]):
             return f"change {arguments[0]!r} ({event})"
         return None

@@ -331,9 +331,7 @@ def test_what_a_migration_removed_does_not_come_back(host: FakeHost) -> None:
 def test_what_a_deployment_removed_is_gone_on_from(host: FakeHost) -> None:
     host.change("deploy", "1.1.0")
     host.failing = {"green/compose.yaml up": "", "blue/compose.yaml up": "backend is unhealthy"}
-    with pytest.raises(
-        FlowauditError, match=r"removed what 1\.1\.0 needs; deploy a release that .*restore_time=pre-2"
-    ):
+    with pytest.raises(FlowauditError, match=r"removed what 1\.1\.0 needs; deploy a release that .*restore_time=pre-2"):
         host.change("deploy", "2.0.0", accept_interruption=True)
     host.failing = {}
     assert (host.serving, host.schema) == ("", "0003")  # the maintenance page
