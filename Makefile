@@ -66,7 +66,7 @@ lint: venv ## ansible-lint, yamllint, ruff, mypy, shellcheck, hadolint
 	ruff check . && ruff format --check .
 	mypy
 	yamllint --strict .
-	shellcheck .ci/run tests/demo/run tests/sanity/run tests/packages tests/swarm/run tests/benchmark/demo tests/benchmark/lynis roles/host_access/files/flowaudit-unproved roles/host_access/files/flowaudit-logins roles/platform_images/files/auth/auth-*
+	shellcheck .ci/run tests/demo/run tests/sanity/run tests/packages tests/swarm/run tests/benchmark/demo tests/benchmark/lynis roles/host_access/files/flowaudit-unproved roles/host_access/files/flowaudit-logins roles/backup/files/receive-wal roles/platform_images/files/auth/auth-*
 	hadolint $$(git ls-files -co --exclude-standard '*Dockerfile')
 	ansible-lint --offline --profile production
 

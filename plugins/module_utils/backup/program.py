@@ -72,10 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             jobs.tick()
             return 0
         status = jobs.status()
-        print(json.dumps(status, indent=2))
+        sys.stdout.write(f"{json.dumps(status, indent=2)}\n")
         return 1 if status["overdue"] else 0
     except (FlowauditError, OSError) as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
 
 
@@ -83,7 +83,7 @@ def _run(jobs: Jobs, names: Sequence[str]) -> int:
     jobs.require(names)
     failed = jobs.run_all(names)
     for name, why in failed:
-        print(f"{name}: {why}", file=sys.stderr)
+        sys.stderr.write(f"{name}: {why}\n")
     return 1 if failed else 0
 
 
@@ -95,7 +95,3 @@ def _failed(jobs: Jobs, names: Sequence[str]) -> int:
             text = f"The backup job {name} of {known.system} failed: {why}"
             webhook.post(known.alarm_url, {"text": text}, "backup_alarm_url")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -30,6 +30,7 @@ from ..errors import FlowauditError
 from ..files import read_file
 
 PATH = "/etc/flowaudit-backup/target.json"
+PASSWORDS = "/etc/flowaudit-backup/prune"
 _DAY = 86400.0
 _ASKED = re.compile(r"serve restic --stdio (?:--\S+ )*(?:[\w.-]+/)?(?P<repository>[a-z]+)")
 #: What a repository needs to be written for a restore, too.
@@ -51,6 +52,7 @@ class Target:
 
     Attributes:
         directory: below it, ``<system>/<repository>``.
+        user: the account that owns the repositories.
         keep_days: repository → days its snapshots stay; 0 for ever.
         quotas: system → bytes it may have; 0 without a limit.
         free: bytes of the file system that have to be left.
@@ -58,6 +60,7 @@ class Target:
     """
 
     directory: str
+    user: str
     keep_days: Mapping[str, float]
     quotas: Mapping[str, int]
     free: int
@@ -93,14 +96,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if told.command == "serve":
             serve(target, told.system, os.environ.get("SSH_ORIGINAL_COMMAND", ""))
         elif told.command == "prune":
-            for line in prune(target, told.system):
-                print(line)
+            for line in prune(target, told.system, _password(told.system)):
+                sys.stdout.write(f"{line}\n")
         else:
             return _watch(target)
     except (FlowauditError, OSError) as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
     return 0
+
+
+def _password(system: str) -> str:
+    text = read_file(os.path.join(PASSWORDS, system))
+    if not text:
+        raise FlowauditError(f"There is no password to prune {system} with (backup_target_prune_passwords).")
+    return text.strip()
 
 
 # ── Serve ──
@@ -123,7 +133,7 @@ def serve(target: Target, system: str, asked: str) -> t.NoReturn:
 # ── Prune ──
 
 
-def prune(target: Target, system: str) -> list[str]:
+def prune(target: Target, system: str, password: str) -> list[str]:
     """Forget what has been here longer than it has to be kept; what was done, in lines.
 
     Raises:
@@ -135,10 +145,11 @@ def prune(target: Target, system: str) -> list[str]:
         if not days or not os.path.exists(os.path.join(path, "config")):
             continue
         try:
-            gone = outdated(_arrivals(path), days)
+            restic = Restic(path, target.user, password)
+            gone = outdated(restic.arrivals(), days)
             if gone:
                 _close(path, closed=False)
-                _restic(path, ["forget", "--prune", *gone])
+                restic.forget(gone)
                 said.append(f"{system}/{name}: {len(gone)} snapshots were kept long enough and are gone.")
         except FlowauditError as error:
             problems.append(f"{system}/{name}: {error}")
@@ -169,21 +180,52 @@ def outdated(arrivals: Sequence[Arrival], days: float) -> list[str]:
     return gone
 
 
-def _arrivals(path: str) -> list[Arrival]:
-    found = []
-    for told in json.loads(_restic(path, ["snapshots", "--json"])) or []:
-        came = os.stat(os.path.join(path, "snapshots", told["id"])).st_mtime
-        found.append(Arrival(told["id"], (told.get("tags") or [""])[0], came))
-    return found
+class Restic:
+    """One repository, on this machine's own disk, as the account that owns it.
 
+    The password is in root's file and reaches restic by its environment: the account that others log in to by SSH has
+    no file to read it from.
+    """
 
-def _restic(path: str, command: Sequence[str]) -> str:
-    # The password: RESTIC_PASSWORD_FILE, which the unit hands over.
-    words = ["restic", "--repo", path, "--retry-lock", "30m", "--no-cache", *command]
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise FlowauditError(" / ".join((done.stderr or done.stdout).strip().splitlines()[-2:]))
-    return done.stdout
+    def __init__(self, path: str, user: str, password: str) -> None:
+        self._path = path
+        self._user = user
+        self._environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": "/nonexistent",
+            "RESTIC_PASSWORD": password,
+        }
+
+    def arrivals(self) -> list[Arrival]:
+        found = []
+        for told in json.loads(self._run(["snapshots", "--json"])) or []:
+            came = os.stat(os.path.join(self._path, "snapshots", told["id"])).st_mtime
+            found.append(Arrival(told["id"], (told.get("tags") or [""])[0], came))
+        return found
+
+    def forget(self, snapshots: Sequence[str]) -> None:
+        """Forget snapshots, and remove what nothing else needs.
+
+        Raises:
+            FlowauditError: it could not be done.
+        """
+        self._run(["forget", "--prune", *snapshots])
+
+    def _run(self, command: Sequence[str]) -> str:
+        done = subprocess.run(
+            ["restic", "--repo", self._path, "--retry-lock", "30m", "--no-cache", *command],
+            user=self._user,
+            group=self._user,
+            extra_groups=[],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise FlowauditError(" / ".join((done.stderr or done.stdout).strip().splitlines()[-2:]))
+        return done.stdout
 
 
 # ── Watch ──
@@ -192,7 +234,7 @@ def _restic(path: str, command: Sequence[str]) -> str:
 def _watch(target: Target) -> int:
     short = shortages(target)
     for line in short:
-        print(line, file=sys.stderr)
+        sys.stderr.write(f"{line}\n")
     if short and target.alarm_url:
         webhook.post(target.alarm_url, {"text": "\n".join(short)}, "backup_target_alarm_url")
     return 1 if short else 0
@@ -239,7 +281,3 @@ def _used(path: str) -> int:
 
 def _gigabytes(number: float) -> str:
     return f"{number / 2**30:.1f}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -23,16 +23,20 @@ from ansible_collections.flowaudit.ops.plugins.modules import (
     restore_database,
     restore_files,
 )
-
-from ..module_utils.backup.conftest import Host, host  # noqa: F401 - a fixture
+from ansible_collections.flowaudit.ops.tests.unit.plugins.backup_host import Host, fake_host
 
 Run = Callable[..., dict[str, t.Any]]
 MODULES = (backup, backup_info, backup_line, backup_repositories, restore_database, restore_files)
 
 
 @pytest.fixture
+def host(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return fake_host(tmp_path, monkeypatch)
+
+
+@pytest.fixture
 def module(
-    host: Host,  # noqa: F811
+    host: Host,
     run_module: t.Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Run:
@@ -53,7 +57,7 @@ def module(
     return run
 
 
-def test_backups_are_taken_and_told(module: Run, host: Host) -> None:  # noqa: F811
+def test_backups_are_taken_and_told(module: Run, host: Host) -> None:
     foreseen = module(backup, jobs=["uploads"], _ansible_check_mode=True)
     assert (foreseen["changed"], foreseen["ran"], host.snapshots["uploads"]) == (True, ["uploads"], [])
     done = module(backup, jobs=["base", "uploads"])
@@ -67,7 +71,7 @@ def test_backups_are_taken_and_told(module: Run, host: Host) -> None:  # noqa: F
     assert "There is no job odd here" in module(backup, jobs=["odd"])["msg"]
 
 
-def test_a_password_is_in_a_file_for_the_drill_only(module: Run, host: Host) -> None:  # noqa: F811
+def test_a_password_is_in_a_file_for_the_drill_only(module: Run, host: Host) -> None:
     module(backup, jobs=["base", "wal", "chroma", "uploads", "config"])
     done = module(backup, jobs=["drill"], password="from the safe")
     assert done["jobs"]["drill"]["details"]["key"] == "recovery"
@@ -76,7 +80,7 @@ def test_a_password_is_in_a_file_for_the_drill_only(module: Run, host: Host) -> 
     assert len(used) == 1 and not pathlib.Path(used.pop()).exists()
 
 
-def test_the_log_is_followed(module: Run, host: Host) -> None:  # noqa: F811
+def test_the_log_is_followed(module: Run, host: Host) -> None:
     assert module(backup_line)["changed"] is False
     host.slot = ("lost", False)
     before = host.jobs().stream.name()
@@ -91,7 +95,7 @@ def test_the_log_is_followed(module: Run, host: Host) -> None:  # noqa: F811
 
 def test_repositories_are_made_and_opened_for_others(
     module: Run,
-    host: Host,  # noqa: F811
+    host: Host,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     known: dict[str, list[str]] = {"uploads": ["root"]}
@@ -110,7 +114,7 @@ def test_repositories_are_made_and_opened_for_others(
     assert "unreachable" in module(backup_repositories)["msg"]
 
 
-def test_the_database_is_restored_and_confirmed(module: Run, host: Host) -> None:  # noqa: F811
+def test_the_database_is_restored_and_confirmed(module: Run, host: Host) -> None:
     assert "nothing can be restored" in module(restore_database, time="latest")["msg"]
     module(backup, jobs=["base", "wal"])
     foreseen = module(restore_database, time="latest", _ansible_check_mode=True)
@@ -124,7 +128,7 @@ def test_the_database_is_restored_and_confirmed(module: Run, host: Host) -> None
     assert module(restore_database)["msg"] == "state is restored but all of the following are missing: time"
 
 
-def test_files_and_vectors_are_brought_back(module: Run, host: Host) -> None:  # noqa: F811
+def test_files_and_vectors_are_brought_back(module: Run, host: Host) -> None:
     module(backup, jobs=["uploads", "chroma"])
     done = module(restore_files, path=f"{host.directory}/uploads", exact=True)
     assert done["changed"] and done["files"] == ["a"] and done["removed"] == ["b"]
@@ -142,7 +146,7 @@ def test_a_host_without_settings_says_so(run_module: t.Any, tmp_path: pathlib.Pa
 
 
 def test_the_command_on_the_host(
-    host: Host,  # noqa: F811
+    host: Host,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -14,8 +14,7 @@ from ansible_collections.flowaudit.ops.plugins.module_utils.backup import progra
 from ansible_collections.flowaudit.ops.plugins.module_utils.backup.settings import Target
 from ansible_collections.flowaudit.ops.plugins.module_utils.engine import Result
 from ansible_collections.flowaudit.ops.plugins.module_utils.errors import FlowauditError
-
-from .conftest import SEGMENT, Host, Killed
+from ansible_collections.flowaudit.ops.tests.unit.plugins.backup_host import SEGMENT, Host, Killed
 
 
 def kinds(host: Host, repository: str) -> list[str]:

@@ -13,8 +13,7 @@ from ansible_collections.flowaudit.ops.plugins.module_utils.backup import bring_
 from ansible_collections.flowaudit.ops.plugins.module_utils.backup.restore import Restore
 from ansible_collections.flowaudit.ops.plugins.module_utils.engine import Result
 from ansible_collections.flowaudit.ops.plugins.module_utils.errors import FlowauditError
-
-from .conftest import SEGMENT, Host, Killed
+from ansible_collections.flowaudit.ops.tests.unit.plugins.backup_host import SEGMENT, Host, Killed
 
 OLD = "flowaudit_pgdata_1"
 

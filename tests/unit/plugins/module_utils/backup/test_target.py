@@ -23,6 +23,7 @@ DAY = 86400.0
 def place(tmp_path: pathlib.Path) -> pathlib.Path:
     values = {
         "directory": str(tmp_path / "srv"),
+        "user": "keeper",
         "keep_days": {"postgres": 30, "uploads": 0},
         "quotas": {"nuc1": 0},
         "free": 0,
@@ -104,9 +105,13 @@ def test_pruning_asks_restic_and_counts_by_this_machine(
         (repository / "snapshots" / name).write_text("")
         os.utime(repository / "snapshots" / name, (1e9 - day * DAY, 1e9 - day * DAY))
     called: list[list[str]] = []
+    (place / "prune").mkdir()
+    (place / "prune" / "nuc1").write_text("secret\n")
+    monkeypatch.setattr(target, "PASSWORDS", str(place / "prune"))
 
-    def run(words: list[str], **_more: t.Any) -> t.Any:
+    def run(words: list[str], **more: t.Any) -> t.Any:
         called.append(words)
+        assert (more["user"], more["env"]["RESTIC_PASSWORD"]) == ("keeper", "secret")
         # What a snapshot says of its time is of no account.
         told = [{"id": name, "time": "2099-01-01T00:00:00Z", "tags": ["base"]} for name in "abc"]
         return target.subprocess.CompletedProcess(words, 0, json.dumps(told), "")
@@ -123,6 +128,11 @@ def test_pruning_asks_restic_and_counts_by_this_machine(
     )
     assert call(place, "prune", "nuc1") == 1
     assert "nuc1/postgres: Fatal: wrong password" in capsys.readouterr().err
+
+
+def test_without_a_password_nothing_is_pruned(place: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(place, "prune", "nuc1") == 1
+    assert "no password to prune nuc1 with" in capsys.readouterr().err
 
 
 def writable(place: pathlib.Path, name: str) -> bool:
