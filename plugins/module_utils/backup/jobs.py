@@ -32,6 +32,8 @@ from .stream import Stream
 _BACKUPS = "/backups"
 _WAL = "/wal"
 _STAMP = "%Y%m%dT%H%M%SZ"
+#: The lock of what is stopped for a copy.
+_PAUSE = "pause"
 #: Base backups on the host when the target cannot be reached; one when it can.
 _BASES = 2
 
@@ -356,13 +358,21 @@ class Jobs:
         file = os.path.join(self.settings.project_directory, project, "compose.yaml")
         return {file: running} if running else {}
 
+    def resume_abandoned(self) -> None:
+        """Have run again what a copy stopped that was killed; what one is at right now is left to it."""
+        with self.records.lock_if_free(_PAUSE) as free:
+            if free:
+                self.resume()
+
     def resume(self) -> None:
-        """Have everything run again that was stopped for a copy, by this run or by one that was killed."""
+        """Have everything run again that was stopped for a copy; for who holds the lock of it."""
         place = self.settings.chroma_directory
         if not os.path.exists(place) and os.path.exists(f"{place}.next"):
             # A restore was killed between its two renames.
             os.rename(f"{place}.next", place)
         for file, services in reversed(list(self.records.paused().items())):
+            # A stop that a killed run has begun goes on in the engine: one that is started before that ends, is ended.
+            self.engine.stop(file, services, self.settings.grace)
             self.engine.up(file, services, 300)
         self.records.resumed()
 
@@ -404,7 +414,8 @@ class Jobs:
         """Nobody writes to Chroma, and it does not run; its collections before that."""
         releases = ReleaseRecords(self.settings.release_directory)
         who = {"action": "backup", "release_id": "Chroma", "actor": "flowaudit-backup", "since": stamp(self.now())}
-        with releases.lock(self.settings.lock_wait, who):
+        wait = self.settings.lock_wait
+        with self.records.lock(_PAUSE, wait, {"since": who["since"]}), releases.lock(wait, who):
             self.resume()
             writers = self._writers(releases)
             self.records.pause({**writers, self.settings.chroma_compose_file: [self.settings.chroma_service]})
@@ -522,8 +533,7 @@ class Jobs:
         """
         self.records.prepare()
         try:
-            if self.records.paused() and not self.records.locked("chroma"):
-                self.resume()
+            self.resume_abandoned()
             at = self.server.beat()
             if not self.server.received(10):
                 raise FlowauditError("The receiver of the write-ahead log does not have the last heartbeat.")

@@ -65,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if told.command == "failed":
             return _failed(jobs, told.jobs)
         if told.command == "resume":
-            jobs.resume()
+            jobs.records.prepare()
+            jobs.resume_abandoned()
             return 0
         if told.command == "tick":
             Restore(jobs, run).settle()

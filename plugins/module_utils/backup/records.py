@@ -21,7 +21,7 @@ import datetime
 import json
 import os
 import typing as t
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ..errors import FlowauditError
 from ..files import Lock, read_file, write_json
@@ -46,6 +46,10 @@ class Record:
     seconds: float = 0
     size: int = 0
     details: Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
+
+
+class BusyError(FlowauditError):
+    """Another one is at it."""
 
 
 class Records:
@@ -79,15 +83,26 @@ class Records:
         """Be the only one at a job.
 
         Raises:
-            FlowauditError: another one still is after ``wait`` seconds.
+            BusyError: another one still is after ``wait`` seconds.
         """
         lock = self._lock(name)
 
-        def busy() -> FlowauditError:
+        def busy() -> BusyError:
             since, pid = (lock.holder().get(key, "unknown") for key in ("since", "pid"))
-            return FlowauditError(f"The job {name} is under way since {since} (process {pid}); wait for its end.")
+            return BusyError(f"The job {name} is under way since {since} (process {pid}); wait for its end.")
 
         return lock.hold(wait, who, busy)
+
+    @contextlib.contextmanager
+    def lock_if_free(self, name: str) -> Iterator[bool]:
+        """Be the only one at a job unless another one is; whether that came to be."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self.lock(name, 0, {}))
+            except BusyError:
+                yield False
+                return
+            yield True
 
     def locked(self, name: str) -> bool:
         return self._lock(name).held()

@@ -253,11 +253,12 @@ class Restore:
         Raises:
             FlowauditError: it cannot be had.
         """
-        journal = self._records.journal()
-        if not self._half_way(journal) or self._records.locked(_LOCK):
+        if not self._half_way(self._records.journal()):
             return False
         releases = ReleaseRecords(self._settings.release_directory)
-        if not releases.locked():
+        with self._records.lock_if_free(_LOCK) as free:
+            if not free or releases.locked() or not self._half_way(self._records.journal()):
+                return False
             self._engine.up(self._settings.database_compose_file, [self._settings.database_service], _START_SECONDS)
             self._start(releases)
         return True

@@ -216,6 +216,17 @@ def test_what_a_killed_copy_stopped_runs_again_within_a_tick(host: Host, at: str
     assert host.jobs().records.paused() == {}
 
 
+def test_what_a_copy_has_stopped_is_left_to_it(host: Host) -> None:
+    jobs = host.jobs()
+    jobs.records.prepare()
+    with jobs._still_chroma():
+        before = jobs.records.paused()
+        host.jobs().tick()
+        assert jobs.records.paused() == before
+        assert running(host)[0] is False
+    assert running(host) == (True, True)
+
+
 def test_a_release_that_is_being_changed_is_waited_for(host: Host) -> None:
     from ansible_collections.flowaudit.ops.plugins.module_utils.release.records import Records
 
