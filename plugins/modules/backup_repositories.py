@@ -46,6 +46,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+repositories:
+  description: The repositories there are to be.
+  returned: success
+  type: list
+  elements: str
+  sample: [postgres on nas, chroma on nas, uploads on nas, config on nas]
 created:
   description: The repositories that were made.
   returned: success
@@ -94,6 +100,7 @@ def run(jobs: Jobs, keys: Mapping[str, str], *, predict: bool) -> dict[str, t.An
     after = "".join(f"{each}\n" for each in missing)
     return {
         "changed": bool(missing or added),
+        "repositories": [str(each) for each in repositories],
         "created": [str(each) for each in missing],
         "keys_added": [f"{name} to {each}" for name, each in added],
         "diff": {"before": "", "after": after},

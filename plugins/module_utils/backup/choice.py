@@ -42,11 +42,13 @@ class Way:
         base: the base backup.
         log: the part of the log, up to the goal or the end.
         reaches: the moment up to which the log certainly reaches.
+        heartbeat: one that was received before the goal, so it must be in what is recovered; None where none is known.
     """
 
     base: Snapshot
     log: Snapshot
     reaches: datetime.datetime
+    heartbeat: datetime.datetime | None = None
 
 
 def goal(text: str) -> Goal:
@@ -91,10 +93,12 @@ def way(
     bases = sorted((each for each in snapshots if each.kind == "base"), key=_ended)
     logs = [each for each in snapshots if each.kind == "wal"]
     reachable = [each for each in bases if _logs_after(each, logs)]
+    # A clock that was wrong must not make a backup the newest for ever.
+    reachable = [each for each in reachable if _ended(each) <= now] or reachable
     if not reachable:
         raise FlowauditError("There is no base backup with a write-ahead log after it, so nothing can be restored.")
-    end = max(*(each.time for each in logs), reaches or logs[0].time)
-    possible = f"possible is {stamp(_ended(reachable[0]))} to {stamp(end)}"
+    known = max(received(each) for base in reachable for each in _logs_after(base, logs))
+    possible = f"possible is {stamp(_ended(reachable[0]))} to {stamp(reaches or known)}"
     if wanted.time is not None and wanted.time > now:
         raise FlowauditError(f"restore_time {wanted} is in the future; {possible}.")
     suitable = [each for each in reachable if wanted.time is None or _ended(each) <= wanted.time]
@@ -102,11 +106,13 @@ def way(
         raise FlowauditError(f"restore_time {wanted} is before the first base backup; {possible}.")
     base = suitable[-1]
     after = _logs_after(base, logs)
-    enough = [each for each in after if wanted.time is not None and each.time >= wanted.time]
+    enough = [each for each in after if wanted.time is not None and received(each) >= wanted.time]
     log = enough[0] if enough else after[-1]
-    if wanted.time is not None and not enough and wanted.time > end:
+    end = received(log)
+    if wanted.time is not None and wanted.time > max(end, reaches or end):
         raise FlowauditError(f"restore_time {wanted} is after what was saved last; {possible}, or latest.")
-    return Way(base, log, end)
+    proof = [received(each) for each in after if wanted.time is None or received(each) <= wanted.time]
+    return Way(base, log, end, max(proof, default=None))
 
 
 def _logs_after(base: Snapshot, logs: Sequence[Snapshot]) -> list[Snapshot]:
@@ -122,6 +128,11 @@ def _logs_after(base: Snapshot, logs: Sequence[Snapshot]) -> list[Snapshot]:
         ),
         key=lambda each: each.time,
     )
+
+
+def received(log: Snapshot) -> datetime.datetime:
+    """Up to when a part of the log has everything: its last heartbeat. When it was saved says nothing about that."""
+    return moment(log.labels.get("received", "")) or log.time
 
 
 def _ended(base: Snapshot) -> datetime.datetime:

@@ -125,8 +125,10 @@ class Jobs:
             finally:
                 self.write_metrics()
         if self.settings.ping_url:
+            # Who waits for it notices that it does not come; the job has succeeded all the same.
             said = {"system": self.settings.system, "job": name, "seconds": self.records.job(name).seconds}
-            webhook.post(self.settings.ping_url.replace("{job}", name), said, "backup_ping_url")
+            with contextlib.suppress(FlowauditError):
+                webhook.post(self.settings.ping_url.replace("{job}", name), said, "backup_ping_url")
         return self.records.job(name)
 
     def repository(self, name: str, target: int = 0, password_file: str = "") -> Repository:
@@ -161,7 +163,13 @@ class Jobs:
 
     def _require_own_history(self) -> None:
         """Refuse to put an empty database after the backups of one that was lost: the newest would be the empty one."""
-        if self.stream.name():
+        line = self.stream.name()
+        if line and self._is_of_another_database(line):
+            raise FlowauditError(
+                f"{self.settings.system} has another database than the one its backups are of: bring that one back "
+                "with flowaudit.ops.restore_database, or begin anew beside its backups with -e backup_adopt=true."
+            )
+        if line:
             return
         bases = [each for each in self.repository("postgres").snapshots() if each.kind == "base"]
         if bases:
@@ -171,6 +179,12 @@ class Jobs:
                 f"This host has no backups yet, but {target} has some of {system}, the last of {last}: bring them back "
                 "with the playbook flowaudit.ops.recover_host, or begin anew beside them with -e backup_adopt=true."
             )
+
+    def _is_of_another_database(self, line: str) -> bool:
+        """Whether a line is of another database than the one that runs; not as long as none answers."""
+        with contextlib.suppress(FlowauditError):
+            return line.split("/", maxsplit=1)[0] != self.server.system_identifier()
+        return False
 
     def _wal(self) -> Done:
         self._require_own_history()
@@ -182,7 +196,9 @@ class Jobs:
                 self.save_wal()
             raise FlowauditError(lost)
         saved, names = self.save_wal()
-        missing = wal.gaps(names)
+        first = [each["first_segment"] for each in self.bases() if each["stream"] == self.stream.name()][-1:]
+        # What the newest base backup does not need may be missing: a new one heals it.
+        missing = wal.lacks(names, first[0]) if first else []
         if missing:
             raise FlowauditError(
                 f"The write-ahead log on the host lacks {', '.join(missing)}; what comes after cannot be restored from "
@@ -229,7 +245,13 @@ class Jobs:
         names = self.stream.segments()
         if not names:
             raise FlowauditError("There is nothing of the write-ahead log on the host yet.")
+        with contextlib.suppress(FlowauditError):
+            # Without a server there is what was received before.
+            self._beat()
         labels = {"stream": self.stream.name(), "first": names[0], "last": names[-1]}
+        labels |= (
+            {"received": str(self.records.state()["received_at"])} if "received_at" in self.records.state() else {}
+        )
         return self.repository("postgres").save("wal", labels, [self.stream.directory()]), names
 
     def _forget_wal(self) -> None:
@@ -268,8 +290,9 @@ class Jobs:
             shutil.rmtree(os.path.join(directory, each["name"]))
         labels = {key: str(facts[key]) for key in ("name", "stream", "first_segment", "timeline", "ended_at")}
         saved = self.repository("postgres").save("base", labels, [os.path.join(directory, name)])
-        for each in self.bases()[:-1]:
-            shutil.rmtree(os.path.join(directory, each["name"]))
+        for each in self.bases():
+            if each["name"] != name:
+                shutil.rmtree(os.path.join(directory, each["name"]))
         return Done(saved.size, {"name": name, "added": saved.added})
 
     def bases(self) -> list[dict[str, t.Any]]:
@@ -335,7 +358,7 @@ class Jobs:
         """Copied while nobody writes, proved in a Chroma of its own, saved."""
         staging = self.settings.chroma_staging
         with self.records.lock("chroma-staging", self.settings.lock_wait, {"since": stamp(self.now())}):
-            with self._still_chroma() as counted:
+            with self._still_chroma(counts=True) as counted:
                 self._copy_directory(self.settings.chroma_directory, staging)
             proved = self._prove_chroma()
             if proved != counted:
@@ -370,10 +393,13 @@ class Jobs:
         if not os.path.exists(place) and os.path.exists(f"{place}.next"):
             # A restore was killed between its two renames.
             os.rename(f"{place}.next", place)
+        problems: list[str] = []
         for file, services in reversed(list(self.records.paused().items())):
             # A stop that a killed run has begun goes on in the engine: one that is started before that ends, is ended.
-            self.engine.stop(file, services, self.settings.grace)
-            self.engine.up(file, services, 300)
+            problems += _told(functools.partial(self.engine.stop, file, services, self.settings.grace))
+            problems += _told(functools.partial(self.engine.up, file, services, 300))
+        if problems:
+            raise FlowauditError(" ".join(problems))
         self.records.resumed()
 
     def stage_chroma(self, repository: Repository, snapshot: Snapshot) -> dict[str, int]:
@@ -399,7 +425,8 @@ class Jobs:
         place = self.settings.chroma_directory
         kept = f"{place}.before-{self.now():{_STAMP}}"
         self._copy_directory(self.settings.chroma_staging, f"{place}.next")
-        with self._still_chroma():
+        # One that is broken tells nothing.
+        with self._still_chroma(counts=False):
             os.rename(place, kept)
             os.rename(f"{place}.next", place)
         return counted, kept
@@ -410,19 +437,21 @@ class Jobs:
             raise FlowauditError(f"{source} could not be copied to {into}: {result.said}")
 
     @contextlib.contextmanager
-    def _still_chroma(self) -> Iterator[dict[str, int]]:
-        """Nobody writes to Chroma, and it does not run; its collections before that."""
+    def _still_chroma(self, *, counts: bool) -> Iterator[dict[str, int]]:
+        """Nobody writes to Chroma, and it does not run; its collections before that, if they are wanted."""
         releases = ReleaseRecords(self.settings.release_directory)
         who = {"action": "backup", "release_id": "Chroma", "actor": "flowaudit-backup", "since": stamp(self.now())}
         wait = self.settings.lock_wait
         with self.records.lock(_PAUSE, wait, {"since": who["since"]}), releases.lock(wait, who):
-            self.resume()
+            if counts:
+                self.resume()
             writers = self._writers(releases)
-            self.records.pause({**writers, self.settings.chroma_compose_file: [self.settings.chroma_service]})
+            chroma = {self.settings.chroma_compose_file: [self.settings.chroma_service]}
+            self.records.pause({**self.records.paused(), **writers, **chroma})
             try:
                 for file, services in writers.items():
                     self.engine.stop(file, services, self.settings.grace)
-                counted = vectors.counts(self._chroma_address(self.settings.chroma_project))
+                counted = vectors.counts(self._chroma_address(self.settings.chroma_project)) if counts else {}
                 self.engine.stop(self.settings.chroma_compose_file, [self.settings.chroma_service], 60)
                 yield counted
             finally:
@@ -534,12 +563,16 @@ class Jobs:
         self.records.prepare()
         try:
             self.resume_abandoned()
-            at = self.server.beat()
-            if not self.server.received(10):
-                raise FlowauditError("The receiver of the write-ahead log does not have the last heartbeat.")
-            self.records.note(received_at=stamp(at))
+            self._beat()
         finally:
             self.write_metrics()
+
+    def _beat(self) -> None:
+        """Write a heartbeat, and note it once the receiver has it."""
+        at = self.server.beat()
+        if not self.server.received(10):
+            raise FlowauditError("The receiver of the write-ahead log does not have the last heartbeat.")
+        self.records.note(received_at=stamp(at))
 
     # ── What is told ──
 

@@ -24,6 +24,7 @@ from ..errors import FlowauditError
 from ..files import write_file
 from . import wal
 from .choice import Goal, Way
+from .records import stamp
 from .restic import Repository, Runner
 from .server import Server
 from .settings import Settings
@@ -37,7 +38,10 @@ _ROOM = 1.3
 _POLL = 0.5
 _SHORT = 120.0
 #: A segment that was being received has another name until it is full.
-_RESTORE_COMMAND = f'cp {_LOG}/%f "%p" 2>/dev/null || cp {_LOG}/%f.partial "%p" 2>/dev/null'
+#: A copy that fails must not pass for the end of the log: beyond 125 the server gives up (manual, "Archive Recovery").
+_RESTORE_COMMAND = (
+    f'for f in {_LOG}/%f {_LOG}/%f.partial; do if [ -e "$f" ]; then cp "$f" "%p" || exit 200; exit 0; fi; done; exit 1'
+)
 _NOT_REACHED = "recovery ended before configured recovery target was reached"
 _EXTENSION = "amcheck"
 
@@ -79,7 +83,7 @@ class Recovery:
         self._repository = repository
         self._goal = goal
         self._way = way
-        self._container = f"{settings.backup_project}-recovery"
+        self._container = container_name(settings, volume)
         self._server = Server(run, self._container, settings.heartbeat_database)
         self._directory = os.path.join(settings.restore_directory, volume)
         self._log = os.path.join(self._directory, "wal")
@@ -148,13 +152,26 @@ class Recovery:
         here = self._stream.segments() if self._stream.name() == self._way.base.labels["stream"] else []
         if not from_target and here and not wal.lacks(here, first):
             self.result.sources["log"] = "host"
-            self._log = self._stream.directory()
+            self._copy_log(first)
             return
         self.result.sources["log"] = self._repository.target.name
         self._repository.restore(self._way.log, self._way.log.paths[0], self._log)
         missing = wal.lacks(wal.segments(os.listdir(self._log)), first)
         if missing:
             raise FlowauditError(f"The write-ahead log lacks {', '.join(missing)}; nothing after that can be restored.")
+
+    def _copy_log(self, first: str) -> None:
+        """Copied, because the receiver goes on writing: what comes from now on is beyond the goal."""
+        os.makedirs(self._log, mode=0o755, exist_ok=True)
+        here = self._stream.directory()
+        names = [name for name in os.listdir(here) if name.removesuffix(".partial") >= first or "history" in name]
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                # One that became whole in the meantime is there under its other name.
+                shutil.copyfile(os.path.join(here, name), os.path.join(self._log, name))
+        missing = wal.lacks(wal.segments(os.listdir(self._log)), first)
+        if missing:
+            raise FlowauditError(f"The log changed while it was copied ({', '.join(missing)}); try again.")
 
     def _replay(self) -> None:
         place = os.path.join(mountpoint(self._run, self.result.volume), _CLUSTER)
@@ -223,6 +240,12 @@ class Recovery:
             raise FlowauditError(f"The recovered database is damaged: {said[:500]}")
         self.result.rows = self._server.all_rows(self._settings.seconds)
         self.result.heartbeat = self._server.heartbeat()
+        due, found = self._way.heartbeat, self.result.heartbeat
+        if due is not None and (found is None or found < due):
+            newest = stamp(found) if found else "none"
+            raise FlowauditError(
+                f"The log was not replayed to the end: the newest heartbeat is {newest}, and {stamp(due)} was received."
+            )
         before = self._manifest().get("rows", {})
         self.result.problems = differences(before, self.result.rows)
         _require(self._run(["docker", "stop", "--time", "120", self._container], 180, {}), "It did not stop")
@@ -278,6 +301,11 @@ class Recovery:
 
 class _EndedBefore(FlowauditError):
     """The log ends before the moment that is wanted."""
+
+
+def container_name(settings: Settings, volume: str) -> str:
+    """The container that recovers a volume."""
+    return f"{settings.backup_project}-recovery-{volume}"
 
 
 def differences(before: Mapping[str, Mapping[str, int]], after: Mapping[str, Mapping[str, int]]) -> list[str]:

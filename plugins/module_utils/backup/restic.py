@@ -120,6 +120,10 @@ class Repository:
         command = ["backup", "--json", "--host", self._settings.system, "--tag", tags]
         command += [f"--exclude={each}" for each in exclude]
         result = self._restic([*command, "--", *paths], self._settings.seconds)
+        if result.status == _LOCKED:
+            # By a run that was killed: restic removes such locks only when told to.
+            self._restic(["unlock"], _SHORT)
+            result = self._restic([*command, "--", *paths], self._settings.seconds)
         if result.status == _INCOMPLETE:
             # A file that went while it was being read: the receiver renames one every 16 MB.
             result = self._restic([*command, "--", *paths], self._settings.seconds)
@@ -140,13 +144,15 @@ class Repository:
             FlowauditError: the repository belongs to another system.
         """
         told = json.loads(self._asked(["snapshots", "--json"])) or []
+        own = [each for each in told if each["hostname"] == self._settings.system]
         others = sorted({each["hostname"] for each in told} - {self._settings.system})
-        if others:
+        # A single one of another name among ours must not keep us from ours.
+        if others and not own:
             raise FlowauditError(
                 f"The repository {self} holds backups of {', '.join(others)}, not of {self._settings.system} alone; "
                 "every system needs repositories of its own (backup_system)."
             )
-        return sorted((_snapshot(each) for each in told), key=lambda each: each.time)
+        return sorted((_snapshot(each) for each in own), key=lambda each: each.time)
 
     def restore(
         self, snapshot: Snapshot, directory: str, into: str, *, include: str = "", verify: bool = False
@@ -178,7 +184,8 @@ class Repository:
         Raises:
             FlowauditError: something is missing or damaged.
         """
-        command = ["check", f"--read-data-subset={part}"]
+        # Without a lock: what others add meanwhile is no damage, and they need not wait for hours.
+        command = ["check", "--no-lock", f"--read-data-subset={part}"]
         self._require(self._restic(command, self._settings.seconds), "is damaged")
 
     # ── The command line ──

@@ -25,7 +25,7 @@ from ..release.records import Records as ReleaseRecords
 from . import choice
 from .jobs import Jobs
 from .records import stamp
-from .recovery import Recovered, Recovery, mountpoint, remove_volume
+from .recovery import Recovered, Recovery, container_name, mountpoint, remove_volume
 from .restic import Runner
 
 STEPS = ("choose", "save", "recover", "stop", "switch", "follow", "start", "save_again")
@@ -88,16 +88,17 @@ class Restore:
         self._records.prepare()
         with self._locked(actor, goal):
             journal = self._records.journal()
-            if self._half_way(journal) and self._exists(journal["volume"]):
-                self.outcome.resumed_at = journal["step"]
-                self.outcome.goal = journal["goal"]
-                if journal["step"] == "save_again":
-                    self._save_again(journal["volume"], journal["previous"])
-                else:
-                    self._finish(journal["volume"], journal["previous"])
+            if self._half_way(journal):
+                self._have_one_serve(journal)
+            if self._half_way(journal) and self.volume() == journal["volume"]:
+                self.outcome.resumed_at, self.outcome.goal = journal["step"], journal["goal"]
+                if journal["step"] != "save_again":
+                    self._follow()
+                self._save_again(journal["volume"], journal["previous"])
                 if journal["goal"] == str(goal):
                     return self._done(began)
             elif journal:
+                # The old one serves, and people have worked on it since: what was recovered then does not replace it.
                 self._forget(journal)
             self._anew(goal, actor, from_target, accept_differences)
         return self._done(began)
@@ -174,16 +175,22 @@ class Restore:
             try:
                 with self._step("stop"):
                     self._stop(releases)
+                with self._step("save"):
+                    # What was written while it was being recovered, too.
+                    self._save_state()
                 with self._step("switch"):
                     self._switch(volume, previous)
-                with self._step("follow"):
-                    self._jobs.stream.begin(self._jobs.now())
+                self._follow()
                 self._tell()
             finally:
                 # Whichever of the two serves by now.
                 self._start(releases)
                 self.outcome.interrupted = round(time.monotonic() - began, 3)
         self._save_again(volume, previous)
+
+    def _follow(self) -> None:
+        with self._step("follow"):
+            self._jobs.stream.begin(self._jobs.now())
 
     def _save_again(self, volume: str, previous: str) -> None:
         """The new line is worth nothing without its base backup."""
@@ -259,22 +266,28 @@ class Restore:
         with self._records.lock_if_free(_LOCK) as free:
             if not free or releases.locked() or not self._half_way(self._records.journal()):
                 return False
-            self._engine.up(self._settings.database_compose_file, [self._settings.database_service], _START_SECONDS)
+            self._have_one_serve(self._records.journal())
             self._start(releases)
         return True
+
+    def _have_one_serve(self, journal: dict[str, t.Any]) -> None:
+        """The new one if it comes up, else the old one; and have that on record."""
+        file, service = self._settings.database_compose_file, self._settings.database_service
+        try:
+            self._engine.up(file, [service], _START_SECONDS)
+        except FlowauditError:
+            self._serve_from(journal["previous"])
+        write_file(self._settings.volume_file, self.volume() + "\n")
 
     @staticmethod
     def _half_way(journal: dict[str, t.Any]) -> bool:
         """Whether a restore was stopped after it had begun to touch what serves."""
         return journal.get("step") in STEPS[STEPS.index("stop") :]
 
-    def _exists(self, volume: str) -> bool:
-        return self._run(["docker", "volume", "inspect", volume], 60, {}).status == 0
-
     def _forget(self, journal: dict[str, t.Any]) -> None:
         """Remove the half of a recovery."""
         if journal["volume"] != self.volume():
-            self._run(["docker", "rm", "--force", f"{self._settings.backup_project}-recovery"], 120, {})
+            self._run(["docker", "rm", "--force", container_name(self._settings, journal["volume"])], 120, {})
             with contextlib.suppress(FlowauditError):
                 remove_volume(self._run, journal["volume"])
         self._records.close_journal()
@@ -331,8 +344,8 @@ class Restore:
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[None]:
-        # Starting is done on every way out; it is no step further.
-        if self._records.journal() and name != "start":
+        # Starting is done on every way out, and saving more than once; they are no step further.
+        if self._records.journal() and name not in ("start", "save"):
             self._records.write_journal(**{**self._records.journal(), "step": name})
         began = time.monotonic()
         try:

@@ -15,6 +15,7 @@ taken over can write any time into one.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -102,8 +103,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _watch(target)
     except (FlowauditError, OSError) as error:
         sys.stderr.write(f"{error}\n")
+        if told.command == "prune":
+            _alarm(told.settings, f"Pruning the backups of {told.system} failed: {error}")
         return 1
     return 0
+
+
+def _alarm(settings: str, text: str) -> None:
+    with contextlib.suppress(FlowauditError):
+        url = load(settings).alarm_url
+        if url:
+            webhook.post(url, {"text": text}, "backup_target_alarm_url")
 
 
 def _password(system: str) -> str:
@@ -146,6 +156,7 @@ def prune(target: Target, system: str, password: str) -> list[str]:
             continue
         try:
             restic = Restic(path, target.user, password)
+            restic.unlock()
             gone = outdated(restic.arrivals(), days)
             if gone:
                 _close(path, closed=False)
@@ -202,6 +213,10 @@ class Restic:
             came = os.stat(os.path.join(self._path, "snapshots", told["id"])).st_mtime
             found.append(Arrival(told["id"], (told.get("tags") or [""])[0], came))
         return found
+
+    def unlock(self) -> None:
+        """Remove the locks that killed runs have left."""
+        self._run(["unlock"])
 
     def forget(self, snapshots: Sequence[str]) -> None:
         """Forget snapshots, and remove what nothing else needs.
@@ -272,11 +287,12 @@ def _close(repository: str, *, closed: bool) -> None:
 
 
 def _used(path: str) -> int:
-    return sum(
-        os.lstat(os.path.join(directory, name)).st_blocks * 512
-        for directory, _names, files in os.walk(path)
-        for name in files
-    )
+    used = 0
+    for directory, _names, files in os.walk(path):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):  # a lock comes and goes
+                used += os.lstat(os.path.join(directory, name)).st_blocks * 512
+    return used
 
 
 def _gigabytes(number: float) -> str:

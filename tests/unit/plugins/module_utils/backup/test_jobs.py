@@ -219,7 +219,7 @@ def test_what_a_killed_copy_stopped_runs_again_within_a_tick(host: Host, at: str
 def test_what_a_copy_has_stopped_is_left_to_it(host: Host) -> None:
     jobs = host.jobs()
     jobs.records.prepare()
-    with jobs._still_chroma():
+    with jobs._still_chroma(counts=True):
         before = jobs.records.paused()
         host.jobs().tick()
         assert jobs.records.paused() == before

@@ -110,7 +110,7 @@ def test_when_nothing_came_after_the_moment_the_end_is_that_moment(
         ("pg_verifybackup --quiet /var", "The base backup is damaged"),
         ("pg_amcheck", "The recovered database is damaged"),
         ("pg_checksums", "The recovered database is damaged"),
-        ("docker run --name flowaudit-backup-recovery --detach", "could not be started"),
+        ("--detach --network none", "could not be started"),
     ],
 )
 def test_what_cannot_be_recovered_changes_nothing(saved: Host, broken: str, said: str) -> None:
