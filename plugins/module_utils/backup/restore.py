@@ -273,8 +273,10 @@ class Restore:
     def _have_one_serve(self, journal: dict[str, t.Any]) -> None:
         """The new one if it comes up, else the old one; and have that on record."""
         file, service = self._settings.database_compose_file, self._settings.database_service
+        known = self._engine.containers(self._settings.database_project, [service])
+        well = service in known and known[service].well
         try:
-            self._engine.up(file, [service], _START_SECONDS)
+            self._engine.up(file, [service], _START_SECONDS, recreate=not well)
         except FlowauditError:
             self._serve_from(journal["previous"])
         write_file(self._settings.volume_file, self.volume() + "\n")

@@ -83,7 +83,8 @@ class Stream:
         Raises:
             FlowauditError: it is not, after a minute.
         """
-        self._engine.up(self._settings.compose_file, [RECEIVER], _START_SECONDS)
+        # A new container: Compose gives up at once on one that has become unhealthy, as while the server was away.
+        self._engine.up(self._settings.compose_file, [RECEIVER], _START_SECONDS, recreate=True)
         deadline = time.monotonic() + _START_SECONDS
         while not self._server.slot().active:
             if time.monotonic() >= deadline:

@@ -165,9 +165,9 @@ KILLS = (
     "pg_checksums",
     "stop --timeout 1 backend",
     "stop --timeout 120 db",
-    "--force-recreate",
+    "--force-recreate db",
     "pg_drop_replication_slot",
-    "up --detach --no-deps --pull never --wait --wait-timeout 60 receiver",
+    "--force-recreate receiver",
     "worker restored database",
     "pg_basebackup",
 )
