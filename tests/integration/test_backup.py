@@ -190,22 +190,22 @@ def test_a_copy_that_is_killed_leaves_everything_running(
 def test_the_database_comes_back_to_a_moment_and_forward_again(
     playbook: Playbook, nuc: t.Any, docker: Callable[..., str], portal: Portal, upload: Callable[[str], str]
 ) -> None:
-    upload("kept.txt")
+    kept, later = (f"{name}-{time.time():.0f}.txt" for name in ("kept", "later"))
+    upload(kept)
     moment = now()
     time.sleep(1.5)
-    upload("later.txt")
-    rows(docker, "DELETE FROM documents WHERE filename = 'kept.txt'")
-    assert documents(portal) >= {"later.txt"}
+    upload(later)
+    rows(docker, f"DELETE FROM documents WHERE filename = '{kept}'")
 
     run = playbook("flowaudit.ops.restore_database", restore_time=moment)
     told = succeed(run)
-    assert "kept.txt" in documents(portal) and "later.txt" not in documents(portal)
+    assert kept in documents(portal) and later not in documents(portal)
     point = re.search(r"restore point (before-restore-\w+)", told)
     assert point, told
     assert status(nuc)["overdue"] == []
     # What was left can be gone back to, from the target alone.
     succeed(playbook("flowaudit.ops.restore_database", restore_time=point[1], restore_from_target=True))
-    assert "later.txt" in documents(portal) and "kept.txt" not in documents(portal)
+    assert later in documents(portal) and kept not in documents(portal)
 
     assert recap(playbook("flowaudit.ops.site", "--tags", "stack"))["changed"] == 0
     assert docker("volume", "ls", "--quiet", "--filter", "name=flowaudit_pgdata_").split().__len__() >= 3

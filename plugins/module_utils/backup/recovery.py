@@ -156,6 +156,8 @@ class Recovery:
             return
         self.result.sources["log"] = self._repository.target.name
         self._repository.restore(self._way.log, self._way.log.paths[0], self._log)
+        # A log that the server may not read is to it a log that has ended.
+        os.chown(self._log, self._settings.database_user, self._settings.database_user)
         missing = wal.lacks(wal.segments(os.listdir(self._log)), first)
         if missing:
             raise FlowauditError(f"The write-ahead log lacks {', '.join(missing)}; nothing after that can be restored.")
