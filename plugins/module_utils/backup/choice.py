@@ -14,6 +14,7 @@ from .records import moment, stamp
 from .restic import Snapshot
 
 LATEST = "latest"
+_SECOND = datetime.timedelta(seconds=1)
 #: The end of a restore point's name, as a deployment gives it: pre-1.2.0-20260131T120000Z.
 _POINT = re.compile(r"[A-Za-z0-9._-]+-(?P<at>\d{8}T\d{6}Z)")
 
@@ -111,7 +112,8 @@ def way(
     end = received(log)
     if wanted.time is not None and wanted.time > max(end, reaches or end):
         raise FlowauditError(f"restore_time {wanted} is after what was saved last; {possible}, or latest.")
-    proof = [received(each) for each in after if wanted.time is None or received(each) <= wanted.time]
+    # Labels are of whole seconds: one of the goal's own second may be after it.
+    proof = [received(each) for each in after if wanted.time is None or received(each) + _SECOND <= wanted.time]
     return Way(base, log, end, max(proof, default=None))
 
 
