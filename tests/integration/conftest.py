@@ -33,7 +33,7 @@ INVENTORY = CHECKOUT / "inventories" / "demo"
 DOMAIN = "flowaudit.localhost"
 #: The role edge alone, for tests that need no more of site than that.
 EDGE_ALONE = str(CHECKOUT / "tests" / "integration" / "edge" / "edge.yml")
-PROJECTS = ("flowaudit", "flowaudit-edge", "flowaudit-blue")
+PROJECTS = ("flowaudit", "flowaudit-edge", "flowaudit-blue", "flowaudit-backup")
 
 
 def wait_until(condition: Callable[[], t.Any], seconds: float, what: str) -> t.Any:

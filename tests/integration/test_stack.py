@@ -29,6 +29,7 @@ def limits_of(inventory: dict[str, t.Any]) -> list[tuple[str, str, float]]:
         ("flowaudit", "stack_service_overrides"),
         ("flowaudit-edge", "edge_service_overrides"),
         ("flowaudit-blue", "app_release_service_overrides"),
+        ("flowaudit-backup", "backup_service_overrides"),
     ):
         rows += [
             (f"{project}-{name}-1", over["limits"]["memory"], over["limits"]["cpus"])
@@ -37,7 +38,7 @@ def limits_of(inventory: dict[str, t.Any]) -> list[tuple[str, str, float]]:
     return rows
 
 
-def test_all_nine_services_are_healthy(containers: dict[str, t.Any]) -> None:
+def test_all_services_are_healthy(containers: dict[str, t.Any]) -> None:
     states = {name: details["State"].get("Health", {}).get("Status") for name, details in containers.items()}
     assert states == {
         "flowaudit-db-1": "healthy",
@@ -49,6 +50,7 @@ def test_all_nine_services_are_healthy(containers: dict[str, t.Any]) -> None:
         "flowaudit-blue-backend-1": "healthy",
         "flowaudit-blue-worker-1": "healthy",
         "flowaudit-blue-frontend-1": "healthy",
+        "flowaudit-backup-receiver-1": "healthy",
     }
 
 
@@ -127,7 +129,10 @@ def test_the_stores_cannot_reach_the_outside(docker: Callable[..., str]) -> None
 
 
 def test_no_secret_is_where_it_can_be_read(nuc: t.Any, docker: Callable[..., str], secrets: dict[str, str]) -> None:
-    assert set(secrets) == {"postgres_password", "database_password", "redis_password"}
+    assert set(secrets) == {
+        *("postgres_password", "database_password", "redis_password"),
+        *("backup_repository_password", "backup_prune_password"),
+    }
     names = docker("ps", "--all", "--format", "{{.Names}}").split()
     places = {
         "docker inspect": docker("inspect", *names),
