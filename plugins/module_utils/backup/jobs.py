@@ -156,7 +156,7 @@ class Jobs:
         slot = self.server.slot()
         trouble = self.stream.broken(slot)
         if trouble and not predict:
-            self.stream.begin(self.now())
+            self.begin_line()
         elif not slot.active and not predict:
             self.stream.start()
         return trouble or ("" if slot.active else "The receiver does not run.")
@@ -230,7 +230,7 @@ class Jobs:
         old = self.stream.segments()
         if old:
             self.save_wal()
-        self.stream.begin(self.now())
+        self.begin_line()
         self.run("base")
         if first:
             return "The write-ahead log was not followed until now; it is from here on."
@@ -239,6 +239,15 @@ class Jobs:
             f"{trouble} A new line was begun and a base backup taken; nothing can be restored between "
             f"{old[-1] if old else 'the last base backup'} and now."
         )
+
+    def begin_line(self) -> None:
+        """Have the receiver follow a new line; what was received of the old one says nothing about it.
+
+        Raises:
+            FlowauditError: it does not.
+        """
+        self.records.note(received_at="")
+        self.stream.begin(self.now())
 
     def save_wal(self) -> tuple[Saved, list[str]]:
         """Bring what there is of the log to the target; the snapshot, and the segments in it."""
@@ -249,9 +258,8 @@ class Jobs:
             # Without a server there is what was received before.
             self._beat()
         labels = {"stream": self.stream.name(), "first": names[0], "last": names[-1]}
-        labels |= (
-            {"received": str(self.records.state()["received_at"])} if "received_at" in self.records.state() else {}
-        )
+        received = str(self.records.state().get("received_at", ""))
+        labels |= {"received": received} if received else {}
         return self.repository("postgres").save("wal", labels, [self.stream.directory()]), names
 
     def _forget_wal(self) -> None:

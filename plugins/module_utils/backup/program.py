@@ -69,8 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             jobs.resume_abandoned()
             return 0
         if told.command == "tick":
-            Restore(jobs, run).settle()
-            jobs.tick()
+            try:
+                Restore(jobs, run).settle()
+            finally:
+                jobs.tick()
             return 0
         status = jobs.status()
         sys.stdout.write(f"{json.dumps(status, indent=2)}\n")

@@ -190,7 +190,7 @@ class Restore:
 
     def _follow(self) -> None:
         with self._step("follow"):
-            self._jobs.stream.begin(self._jobs.now())
+            self._jobs.begin_line()
 
     def _save_again(self, volume: str, previous: str) -> None:
         """The new line is worth nothing without its base backup."""
