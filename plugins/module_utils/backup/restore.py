@@ -90,6 +90,7 @@ class Restore:
             journal = self._records.journal()
             if self._half_way(journal):
                 self._have_one_serve(journal)
+                self._start(ReleaseRecords(self._settings.release_directory))
             if self._half_way(journal) and self.volume() == journal["volume"]:
                 self.outcome.resumed_at, self.outcome.goal = journal["step"], journal["goal"]
                 if journal["step"] != "save_again":

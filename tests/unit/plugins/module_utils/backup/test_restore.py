@@ -193,6 +193,20 @@ def test_killed_anywhere_one_of_the_two_serves_and_the_next_run_goes_on(saved: H
     assert saved.volumes == {outcome.volume}
 
 
+def test_begun_again_at_once_users_do_not_wait_for_the_second_recovery(saved: Host) -> None:
+    saved.killed = "stop --timeout 120 db"
+    first = Restore(saved.jobs(), saved.run)
+    first._start = lambda releases: None  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        first.make("latest", actor="", from_target=False, accept_differences=False)
+    assert serves(saved) == ""
+    saved.passes(60)
+    saved.broken = {"pg_amcheck": "damaged"}
+    with pytest.raises(FlowauditError, match="damaged"):
+        make(saved)
+    assert serves(saved) == OLD
+
+
 def test_a_settled_host_has_nothing_to_settle(saved: Host) -> None:
     assert not Restore(saved.jobs(), saved.run).settle()
     make(saved)
