@@ -64,8 +64,9 @@ class Jobs:
         self._drill_password_file = drill_password_file
         self.now = clock
         self._jobs: dict[str, Callable[[], Done]] = {
-            "wal": self._wal,
+            # A base backup is worth something once there is a log after it.
             "base": self._base,
+            "wal": self._wal,
             "dump": self._dump,
             "chroma": self._chroma,
             "uploads": self._uploads,
@@ -205,8 +206,10 @@ class Jobs:
                 "the base backup before: run the job base now."
             )
         if all(each["stream"] != self.stream.name() for each in self.bases()):
-            # As after a restore that was stopped: a new line is worth nothing without its base backup.
+            # As after a restore that was stopped: a new line is worth nothing without its base backup, nor that without
+            # a log after it.
             self.run("base")
+            saved, names = self.save_wal()
         self._forget_wal()
         return Done(saved.size, {"segments": len(names), "added": saved.added})
 

@@ -34,8 +34,20 @@ def test_each_job_saves_what_it_is_for(host: Host) -> None:
     assert 'flowaudit_backup_success{job="dump"} 1' in (host.directory / "metrics/backup.prom").read_text()
 
 
+@pytest.mark.parametrize("first", ["wal", "base"])
+def test_the_first_backups_of_a_host_come_back_in_a_drill(
+    host: Host, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "chown", lambda path, user, group: None)
+    jobs = host.jobs()
+    for name in [first, *(name for name in jobs.names if name != first)]:
+        host.passes(5)
+        jobs.run(name)
+    assert jobs.status()["drill"]["problems"] == []
+
+
 def test_a_job_that_is_none_is_refused(host: Host) -> None:
-    with pytest.raises(FlowauditError, match="There is no job odd here; the jobs are wal, base, dump"):
+    with pytest.raises(FlowauditError, match="There is no job odd here; the jobs are base, wal, dump"):
         host.jobs().run("odd")
     assert "copy" not in host.jobs().names
     assert "chroma" not in host.jobs(chroma_service="").names
