@@ -34,16 +34,18 @@ def test_each_job_saves_what_it_is_for(host: Host) -> None:
     assert 'flowaudit_backup_success{job="dump"} 1' in (host.directory / "metrics/backup.prom").read_text()
 
 
-@pytest.mark.parametrize("first", ["wal", "base"])
-def test_the_first_backups_of_a_host_come_back_in_a_drill(
-    host: Host, first: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_backups_of_a_host_come_back_in_a_drill(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "chown", lambda path, user, group: None)
     jobs = host.jobs()
-    for name in [first, *(name for name in jobs.names if name != first)]:
+    for name in jobs.names:
         host.passes(5)
         jobs.run(name)
     assert jobs.status()["drill"]["problems"] == []
+
+
+def test_a_log_without_a_base_backup_gets_one_and_is_saved_once_more(host: Host) -> None:
+    host.jobs().run("wal")
+    assert kinds(host, "postgres") == ["wal", "base", "wal"]
 
 
 def test_a_job_that_is_none_is_refused(host: Host) -> None:
