@@ -249,6 +249,7 @@ class Jobs:
         Raises:
             FlowauditError: it does not.
         """
+        self.records.prepare()
         self.records.note(received_at="")
         self.stream.begin(self.now())
 

@@ -60,7 +60,8 @@ class Host:
         self.recovery_says: list[Result] = []
         self.rows = {"public.documents": 3}
         self.clock = NOON
-        for name in ("wal", "base", "dump", "staging", "uploads", "state", "chroma", "release/releases", "blue"):
+        # The directory of the records is missing, as on a fresh host.
+        for name in ("wal", "base", "dump", "staging", "uploads", "chroma", "release/releases", "blue"):
             (directory / name).mkdir(parents=True)
         (directory / "uploads" / "a").write_text("a")
         (directory / "blue").rmdir()
