@@ -15,11 +15,6 @@ description:
     once, and on the target before it counts.
   - A job that fails does not keep the others from running; the module fails after the last.
 options:
-  settings:
-    description:
-      - File on the host with the settings, which the role P(flowaudit.ops.backup#role) writes.
-    type: path
-    default: /etc/flowaudit/backup/settings.json
   jobs:
     description:
       - The jobs, in this order; all there are unless set. They are V(wal) (the write-ahead log), V(base) (a base
@@ -39,6 +34,7 @@ options:
         is on the host for the run only.
     type: str
 extends_documentation_fragment:
+  - flowaudit.ops.backup
   - flowaudit.ops.attributes
 attributes:
   check_mode:

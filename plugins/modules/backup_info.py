@@ -12,13 +12,8 @@ author:
   - flowaudit.ops maintainers (@flowaudit)
 description:
   - Reads what the host has on record of its backups. Nothing is asked of the target.
-options:
-  settings:
-    description:
-      - File on the host with the settings, which the role P(flowaudit.ops.backup#role) writes.
-    type: path
-    default: /etc/flowaudit/backup/settings.json
 extends_documentation_fragment:
+  - flowaudit.ops.backup
   - flowaudit.ops.attributes
   - flowaudit.ops.attributes.reads
 seealso:

@@ -15,17 +15,13 @@ description:
     yet, or where the old one cannot be gone on with (another database, a lost replication slot).
   - After a new line a base backup is needed (M(flowaudit.ops.backup)); from the old one, all before it can be restored.
 options:
-  settings:
-    description:
-      - File on the host with the settings, which the role P(flowaudit.ops.backup#role) writes.
-    type: path
-    default: /etc/flowaudit/backup/settings.json
   adopt:
     description:
       - Begin a line though the target has backups of a host of this name that was another one.
     type: bool
     default: false
 extends_documentation_fragment:
+  - flowaudit.ops.backup
   - flowaudit.ops.attributes
 attributes:
   check_mode:

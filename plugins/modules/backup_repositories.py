@@ -15,11 +15,6 @@ description:
     that are there stay as they are; a key can be taken away on the target only.
   - Fails when a target cannot be reached or a repository opens with another password.
 options:
-  settings:
-    description:
-      - File on the host with the settings, which the role P(flowaudit.ops.backup#role) writes.
-    type: path
-    default: /etc/flowaudit/backup/settings.json
   keys:
     description:
       - Who else may open the repositories, each with the file on the host that holds the password.
@@ -27,6 +22,7 @@ options:
     type: dict
     default: {prune: /etc/flowaudit/backup/prune_password}
 extends_documentation_fragment:
+  - flowaudit.ops.backup
   - flowaudit.ops.attributes
 attributes:
   check_mode:

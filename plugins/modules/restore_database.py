@@ -19,11 +19,6 @@ description:
   - A run that was stopped leaves one of the two serving, at the latest a minute later, and goes on when it is begun
     again.
 options:
-  settings:
-    description:
-      - File on the host with the settings, which the role P(flowaudit.ops.backup#role) writes.
-    type: path
-    default: /etc/flowaudit/backup/settings.json
   state:
     description:
       - V(restored) brings the database back to O(time); V(confirmed) removes the volumes that earlier restores have
@@ -51,6 +46,7 @@ options:
     type: str
     default: ""
 extends_documentation_fragment:
+  - flowaudit.ops.backup
   - flowaudit.ops.attributes
 attributes:
   check_mode:

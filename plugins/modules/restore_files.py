@@ -15,11 +15,6 @@ description:
     kept on the host, so that a restore can itself be taken back.
   - Vectors are proved in a Chroma of their own first; documents that are newer are indexed again afterwards.
 options:
-  settings:
-    description:
-      - File on the host with the settings, which the role P(flowaudit.ops.backup#role) writes.
-    type: path
-    default: /etc/flowaudit/backup/settings.json
   path:
     description:
       - What is wanted, below one of the directories that are saved. Exclusive with O(vectors).
@@ -40,6 +35,7 @@ options:
     type: bool
     default: false
 extends_documentation_fragment:
+  - flowaudit.ops.backup
   - flowaudit.ops.attributes
 attributes:
   check_mode:
