@@ -16,8 +16,8 @@ description:
     to start on the new volume.
   - The state that is left is saved first and has a restore point of its own; its volume stays until
     O(state=confirmed).
-  - A run that was stopped leaves one of the two serving, at the latest a minute later, and goes on when it is begun
-    again.
+  - A run that was stopped leaves one of the two serving, at the latest a minute later. Begun again, it completes what
+    already serves, or recovers anew.
 options:
   state:
     description:
