@@ -59,8 +59,8 @@ FIRST = """
       retries: 3
       delay: 0
     - name: In the background
-      ansible.builtin.command: "{{ 'sleep 3' if inventory_hostname == 'h1' else 'false' }}"
-      async: 30
+      ansible.builtin.command: "{{ 'sleep 10' if inventory_hostname == 'h1' else 'false' }}"
+      async: 60
       poll: 1
       ignore_errors: true
     - name: Include
@@ -277,7 +277,8 @@ def test_everything_that_can_happen_is_recorded(each_control: Control) -> None:
     assert story.results("Try again")["h1"]["attempts"] == 2
     assert sorted(entry["host"] for entry in story.about("task.retry", "Try again")) == ["h1", "h2"]
     background = {(entry["host"], entry["status"]) for entry in story.about("task.async", "In the background")}
-    assert background == {("h1", "started"), ("h1", "ok"), ("h2", "failed")}
+    # On a busy machine the job of h2 is still under way when it is first asked for.
+    assert background - {("h2", "started")} == {("h1", "started"), ("h1", "ok"), ("h2", "failed")}
     assert {(entry["file"], tuple(sorted(entry["hosts"]))) for entry in story.of("include")} == {
         ("included.yml", ("h1", "h2"))
     }
