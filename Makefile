@@ -121,6 +121,10 @@ bench-edge: venv ## What the edge costs, beside the application asked directly; 
 bench-release: venv ## What a change of release costs users, beside Compose's own ways; needs the demo (docs/figures.md)
 	FLOWAUDIT_STATE=$(STATE)/demo pytest tests/integration/test_release_cost.py -m benchmark
 
+.PHONY: bench-restore
+bench-restore: venv ## What bringing a database of 1 GB back costs, beside the guide's way; needs the demo (docs/figures.md)
+	FLOWAUDIT_STATE=$(STATE)/demo pytest tests/integration/test_restore_cost.py -m benchmark
+
 .PHONY: bench-trail
 bench-trail: venv ## What recording costs a run, beside no recording and beside ARA; half an hour (docs/figures.md)
 	tests/packages $(PACKAGES)
