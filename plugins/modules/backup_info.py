@@ -101,6 +101,34 @@ drill:
   returned: success
   type: dict
   sample: {}
+unrecorded:
+  description: Integrity checks and drills that are not in the trail yet, the oldest first.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Its file in C(proofs) below the directory of the records.
+      type: str
+      sample: 20260201T060014Z-check.json
+    kind:
+      description: V(check) or V(drill).
+      type: str
+      sample: check
+    at:
+      description: When it was.
+      type: str
+      sample: "2026-02-01T06:00:14Z"
+    problems:
+      description: What was found, in sentences; nothing when all is well.
+      type: list
+      elements: str
+      sample: []
+records:
+  description: Where the host keeps what it knows of its backups.
+  returned: success
+  type: str
+  sample: /var/lib/flowaudit/backup
 """
 
 from ansible.module_utils.basic import AnsibleModule

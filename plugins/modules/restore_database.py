@@ -200,6 +200,8 @@ def main() -> None:
             result = restored(restore, module.params, predict=module.check_mode)
     except (FlowauditError, OSError) as error:
         module.fail_json(msg=str(error))
+    for warning in (result.get("recovered") or {}).get("warnings", []):
+        module.warn(warning)
     module.exit_json(**result)
 
 

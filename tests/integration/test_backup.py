@@ -297,3 +297,5 @@ def test_everything_can_be_drilled(playbook: Playbook, nuc: t.Any) -> None:
     told = succeed(playbook("flowaudit.ops.restore_drill"))
     assert re.search(r"Everything came back\. RPO [\d.]+ s, RTO [\d.]+ s", told), told
     assert figure(nuc, "flowaudit_drill_success") == 1
+    # The first one, which `site` had made, came into the trail with it.
+    assert status(nuc)["unrecorded"] == []

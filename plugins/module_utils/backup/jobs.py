@@ -603,6 +603,8 @@ class Jobs:
             "rpo_site": _age(begun, now),
             "gaps": int(self.records.state().get("gaps", 0)),
             "drill": drills[-1] if drills else {},
+            "records": self.records.directory,
+            "unrecorded": self.records.unrecorded(),
             "targets": [each.name for each in self.settings.targets],
         }
 

@@ -11,6 +11,7 @@
     /var/lib/flowaudit/backup/restore.json      the restore under way, and the step it is at
     /var/lib/flowaudit/backup/retired.json      volumes that restores have replaced
     /var/lib/flowaudit/backup/proofs/           integrity checks and drills, each one
+    /var/lib/flowaudit/backup/proofs/recorded/  the names of those that are in the trail
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Records:
         self.directory = directory
 
     def prepare(self) -> None:
-        for name in ("jobs", "proofs"):
+        for name in ("jobs", "proofs", "proofs/recorded"):
             os.makedirs(os.path.join(self.directory, name), mode=0o750, exist_ok=True)
 
     def job(self, name: str) -> Record:
@@ -160,6 +161,18 @@ class Records:
             names = sorted(name for name in os.listdir(directory) if name.endswith(".json") and name[0] != ".")
             return {name: self._read(os.path.join("proofs", name)) for name in names}
         return {}
+
+    def unrecorded(self) -> list[dict[str, t.Any]]:
+        """What was shown and is not in the trail yet, the oldest first, each with its ``name``.
+
+        The trail is on the control node, and a timer on the host does not reach it: a playbook brings them there.
+        """
+        recorded = os.path.join(self.directory, "proofs", "recorded")
+        return [
+            {"name": name, **values}
+            for name, values in self.proofs().items()
+            if not os.path.exists(os.path.join(recorded, name))
+        ]
 
     def _read(self, name: str) -> dict[str, t.Any]:
         with contextlib.suppress(ValueError):

@@ -57,6 +57,7 @@ class Recovered:
         heartbeat: the newest heartbeat in it, empty without one (RFC 3339, UTC).
         rows: database → table → rows.
         problems: what is not as the base backup's manifest has it, in sentences.
+        warnings: what was not as it should be on the way, in sentences.
         timings: step → seconds.
         sources: where base backup and log came from: host or the target's name.
     """
@@ -67,6 +68,7 @@ class Recovered:
     heartbeat: datetime.datetime | None = None
     rows: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
     problems: list[str] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -131,20 +133,31 @@ class Recovery:
         place = os.path.join(mountpoint(self._run, self.result.volume), _CLUSTER)
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         os.chmod(self._directory, 0o755)
+        self._fetch_log(from_target)
         local = os.path.join(self._settings.database_directory, "base", self.result.base)
-        if not from_target and os.path.isdir(local):
-            self.result.sources["base"] = "host"
-            copied = self._run(
-                ["cp", "--archive", "--reflink=auto", os.path.join(local, _CLUSTER), place], self._settings.seconds, {}
-            )
-            _require(copied, "The base backup on this host could not be copied")
-        else:
+        if from_target or not os.path.isdir(local) or not self._copied(local, place):
             self.result.sources["base"] = self._repository.target.name
             self._repository.restore(self._way.base, f"{self._way.base.paths[0]}/{_CLUSTER}", place)
+            self._verify(place)
+
+    def _copied(self, local: str, place: str) -> bool:
+        """Copy the base backup on this host; whether it is whole. The target has another one."""
+        copy = ["cp", "--archive", "--reflink=auto", os.path.join(local, _CLUSTER), place]
+        try:
+            _require(self._run(copy, self._settings.seconds, {}), "It could not be copied")
+            self._verify(place)
+        except FlowauditError as error:
+            shutil.rmtree(place, ignore_errors=True)
+            name = self._repository.target.name
+            self.result.warnings.append(f"The base backup on this host was not used, that of {name} was: {error}")
+            return False
+        self.result.sources["base"] = "host"
+        return True
+
+    def _verify(self, place: str) -> None:
         owner = self._settings.database_user
         os.chown(place, owner, owner)
         os.chmod(place, 0o700)
-        self._fetch_log(from_target)
         self._program(["pg_verifybackup", "--quiet", f"{_DATA}/{_CLUSTER}"], "The base backup is damaged")
 
     def _fetch_log(self, from_target: bool) -> None:

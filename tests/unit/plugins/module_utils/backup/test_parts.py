@@ -306,6 +306,10 @@ def test_state_is_kept_and_what_cannot_be_read_is_nothing(tmp_path: pathlib.Path
     assert records.retired() == {}
     records.prove("drill", NOON, {"problems": []})
     assert list(records.proofs().values()) == [{"kind": "drill", "at": stamp(NOON), "problems": []}]
+    shown = {"name": "20260131T120000Z-drill.json", "kind": "drill", "at": stamp(NOON), "problems": []}
+    assert records.unrecorded() == [shown]
+    (tmp_path / "proofs" / "recorded" / shown["name"]).touch()
+    assert records.unrecorded() == []
     (tmp_path / "state.json").write_text("[]")
     assert records.state() == {}
 

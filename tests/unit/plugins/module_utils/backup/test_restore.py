@@ -106,7 +106,6 @@ def test_when_nothing_came_after_the_moment_the_end_is_that_moment(
     ("broken", "said"),
     [
         ("docker volume create", "The new volume could not be made"),
-        ("cp --archive", "could not be copied"),
         ("pg_verifybackup --quiet /var", "The base backup is damaged"),
         ("pg_amcheck", "The recovered database is damaged"),
         ("pg_checksums", "The recovered database is damaged"),
@@ -122,6 +121,22 @@ def test_what_cannot_be_recovered_changes_nothing(saved: Host, broken: str, said
     saved.passes(1)
     assert serves(saved) == OLD
     assert make(saved).volume == serves(saved)
+
+
+@pytest.mark.parametrize("broken", ["cp --archive", "pg_verifybackup --quiet /var"])
+def test_a_damaged_base_backup_on_the_host_is_not_the_only_one(saved: Host, broken: str) -> None:
+    run, failed = saved.run, []
+
+    def once(command: t.Sequence[str], *more: t.Any) -> Result:
+        if broken in " ".join(command) and not failed:
+            failed.append(command)
+            return Result(1, "", "a checksum differs")
+        return run(command, *more)
+
+    outcome = Restore(saved.jobs(), once).make("latest", actor="ada", from_target=False, accept_differences=False)
+    assert outcome.recovered is not None and outcome.recovered.sources == {"base": "nas", "log": "host"}
+    assert "a checksum differs" in outcome.recovered.warnings[0]
+    assert serves(saved) == outcome.volume
 
 
 def test_a_target_that_does_not_take_the_state_that_is_left_stops_it(saved: Host) -> None:
