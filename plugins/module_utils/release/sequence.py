@@ -79,6 +79,8 @@ class Change:
         self.outcome = Outcome()
         self.began = time.monotonic()
         self.journal: Journal | None = None
+        # The containers of the colour that is wanted, where a rollback finds them running.
+        self._warm: Mapping[str, Container] = {}
 
     # ── The whole of it ──
 
@@ -295,9 +297,14 @@ class Change:
                     f"The images lock and this host disagree about the images of release {release_id}; compare "
                     f"{self.records.releases}/{release_id}.json with it before anything goes back to them."
                 )
-            here = self.engine.image_labels(list(target.images.values()))
+            target = dataclasses.replace(target, colour=request.colour)
+            self._warm = self._running_already(request, target)
+            # What runs is here: users may be waiting, and each question to the engine takes a third of a second.
+            known = {each.image for each in self._warm.values()}
+            unknown = [each for each in target.images.values() if each not in known]
+            known |= set(self.engine.image_labels(unknown)) if unknown else set()
             for name, reference in target.images.items():
-                if reference not in here:
+                if reference not in known:
                     raise FlowauditError(
                         f"The image {name} of release {release_id} is not on this host any more; deploy that release "
                         f"instead: flowaudit.ops.deploy -e release_id={release_id}."
@@ -316,7 +323,7 @@ class Change:
                     f"Going back to {release_id} takes back the migration {', '.join(way.revisions)} and what was "
                     f"stored in it since, behind the maintenance page. Repeat it with -e accept_interruption=true."
                 )
-        return dataclasses.replace(target, colour=request.colour), way
+        return target, way
 
     def _require_room(self) -> None:
         for path in (self.host.engine_directory, self.records.directory):
@@ -353,13 +360,12 @@ class Change:
         lately = (_moment() - _BASELINE).isoformat(timespec="seconds")[:19]
         before = watch.count(log.tail(), self._servers(current.colour), since=lately)
         try:
-            warm = self._is_warm(request, target)
             self._write_compose_file(self.host.compose_file(target.colour), request.compose_file)
             if request.action == "deploy":
                 target = self._bring_schema_there(current, target, way)
             else:
                 self._bring_schema_back(current, way)
-            self._start(target, warm=warm)
+            self._start(target)
             self._flip(target)
             if request.action == "deploy":
                 self._watch(target, log, before)
@@ -427,18 +433,18 @@ class Change:
             self._write_switch(current.colour, maintenance=True)
             self._stop_background(current.colour)
 
-    def _start(self, target: Manifest, *, warm: bool) -> None:
+    def _start(self, target: Manifest) -> None:
         with self._step("start"):
             self.records.keep_running()
-            self.outcome.warm = warm
-            if not warm:
+            self.outcome.warm = bool(self._warm)
+            if not self._warm:
                 ill = any(each.running and not each.well for each in self._containers(target.colour).values())
                 file, services = self.host.compose_file(target.colour), list(self.application.public)
                 self.engine.up(file, services, self.terms.wait, recreate=ill)
         with self._step("settle"):
             # A colour that has been running has settled before.
             deadline = time.monotonic() + (0 if self.outcome.warm else self.terms.settle)
-            containers = self._containers(target.colour)
+            containers = self._warm or self._containers(target.colour)
             while True:
                 self._require_health(containers, target)
                 if time.monotonic() >= deadline:
@@ -447,20 +453,20 @@ class Change:
             for check in self.tests.direct:
                 smoke.require(self._direct(containers, check.service), check)
 
-    def _is_warm(self, request: Request, target: Manifest) -> bool:
-        """Whether a rollback finds the colour running, just as it is wanted.
+    def _running_already(self, request: Request, target: Manifest) -> Mapping[str, Container]:
+        """The colour's containers, where a rollback finds it running just as it is wanted; else none.
 
-        A deployment asks Compose in any case; so does a run that goes on from another, which may have written the file
-        and not got to its containers.
+        A run that goes on from another asks Compose in any case: that one may have written the file and not got to its
+        containers. So does a deployment.
         """
-        file = self.host.compose_file(target.colour)
-        if request.action == "deploy" or self.outcome.resumed_at or read_file(file) != request.compose_file:
-            return False
+        if self.outcome.resumed_at or read_file(self.host.compose_file(target.colour)) != request.compose_file:
+            return {}
         containers = self._containers(target.colour)
         images = set(target.images.values())
-        return len(containers) == len(self.application.public) and all(
+        warm = len(containers) == len(self.application.public) and all(
             each.well and each.image in images for each in containers.values()
         )
+        return containers if warm else {}
 
     def _flip(self, target: Manifest) -> None:
         with self._step("flip"):
