@@ -485,7 +485,17 @@ class Jobs:
             raise FlowauditError(f"Chroma does not run in {project}, so it cannot say what it has.")
         return addresses[0]
 
-    # ── What the application has to know ──
+    # ── The application ──
+
+    def application(self) -> str:
+        """The Compose file of the colour that serves; empty where it has no container, as on a bare host."""
+        current = ReleaseRecords(self.settings.release_directory).current()
+        if current is None:
+            return ""
+        project = f"{self.settings.project}-{current.colour}"
+        file = os.path.join(self.settings.project_directory, project, "compose.yaml")
+        found = self.engine.containers(project, self.settings.database_clients)
+        return file if found and os.path.exists(file) else ""
 
     def tell_application(self, *what: str) -> None:
         """Have the application forget, or do again, what no longer fits what was restored.
@@ -496,12 +506,8 @@ class Jobs:
         Raises:
             FlowauditError: it could not be told.
         """
-        current = ReleaseRecords(self.settings.release_directory).current()
-        if current is None or not self.settings.restored_command:
-            return
-        project = f"{self.settings.project}-{current.colour}"
-        file = os.path.join(self.settings.project_directory, project, "compose.yaml")
-        if os.path.exists(file):
+        file = self.application()
+        if file and self.settings.restored_command:
             command = [*self.settings.restored_command, *what]
             said = f"What was restored is back, but {command[0]} of the application failed"
             self.engine.once(file, self.settings.restored_service, command, self.settings.seconds, said)

@@ -209,8 +209,8 @@ class Restore:
         if current is None:
             return
         self._write_switch(current.colour, maintenance=True)
-        file = self._colour_file(current.colour)
-        if os.path.exists(file):
+        file = self._jobs.application()
+        if file:
             self._engine.stop(file, list(self._settings.database_clients), self._settings.grace)
 
     def _switch(self, volume: str, previous: str) -> None:
@@ -247,8 +247,8 @@ class Restore:
         current = releases.current()
         if current is None:
             return
-        file = self._colour_file(current.colour)
-        if os.path.exists(file):
+        file = self._jobs.application()
+        if file:
             with self._step("start"):
                 self._engine.up(file, list(self._settings.database_clients), _START_SECONDS)
         self._write_switch(current.colour, maintenance=False)
@@ -331,9 +331,6 @@ class Restore:
     def _locked(self, actor: str, goal: choice.Goal) -> contextlib.AbstractContextManager[int]:
         who = {"since": stamp(self._jobs.now()), "actor": actor, "goal": str(goal)}
         return self._records.lock(_LOCK, self._settings.lock_wait, who)
-
-    def _colour_file(self, colour: str) -> str:
-        return os.path.join(self._settings.project_directory, f"{self._settings.project}-{colour}", "compose.yaml")
 
     def _write_switch(self, colour: str, *, maintenance: bool) -> None:
         text = switch.text(self._settings.project, colour, self._settings.public, maintenance=maintenance)

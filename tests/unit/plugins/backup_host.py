@@ -40,6 +40,7 @@ class Host:
         slot: the replication slot's status and whether the receiver is connected; None without a slot.
         chroma: collection → vectors, of the Chroma that runs.
         running: services by Compose file.
+        stopped: those that have a container and do not run.
     """
 
     def __init__(self, directory: pathlib.Path) -> None:
@@ -55,6 +56,7 @@ class Host:
         self.chroma = {"default_database/documents": 5}
         self.copied: dict[str, int] | None = None
         self.running: dict[str, set[str]] = {}
+        self.stopped: dict[str, set[str]] = {}
         self.volume = "flowaudit_pgdata_1"
         self.volumes = {self.volume}
         self.recovery_says: list[Result] = []
@@ -262,14 +264,20 @@ class Host:
     def _compose(self, file: str, rest: list[str]) -> Result:
         services = self.running.setdefault(file, set())
         named = [word for word in rest[1:] if not word.startswith("-") and not word.isdigit()]
+        stopped = self.stopped.setdefault(file, set())
         if rest[0] == "up":
             services |= set(named)
+            stopped -= set(named)
             if "receiver" in named:
                 self.slot = ("reserved", True)
                 self.write_segments(2)
             if "db" in named:
                 self.volume = next(name for name in self.volumes if name in pathlib.Path(file).read_text())
                 self.server = True
+        if rest[0] == "stop":
+            stopped |= services & set(named)
+        if rest[0] == "rm":
+            stopped -= set(named)
         if rest[0] in ("stop", "rm"):
             services -= set(named)
         if rest[0] == "run":
@@ -293,11 +301,13 @@ class Host:
             project = {str(self.blue): "flowaudit-blue", f"{self.directory}/stack.yaml": "flowaudit"}.get(
                 file, "flowaudit-backup"
             )
-            for service in services:
+            for service in services | self.stopped.get(file, set()):
                 name = f"{project}-{service}-1"
                 if name in names:
                     told: dict[str, t.Any] = {"Name": f"/{name}", "Config": {"Image": "x"}}
-                    told["State"] = {"Status": "running", "Health": {"Status": "healthy"}}
+                    told["State"] = {"Status": "exited"}
+                    if service in services:
+                        told["State"] = {"Status": "running", "Health": {"Status": "healthy"}}
                     told["NetworkSettings"] = {"Networks": {"n": {"IPAddress": project}}}
                     found.append(told)
         return Result(0, json.dumps(found), "")

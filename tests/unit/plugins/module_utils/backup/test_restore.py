@@ -123,6 +123,12 @@ def test_what_cannot_be_recovered_changes_nothing(saved: Host, broken: str, said
     assert make(saved).volume == serves(saved)
 
 
+def test_on_a_bare_host_no_application_is_started(saved: Host) -> None:
+    saved.running[str(saved.blue)] = set()
+    make(saved, from_target=True)
+    assert saved.running[str(saved.blue)] == set() and not any("restored database" in text for text in saved.ran)
+
+
 @pytest.mark.parametrize("broken", ["cp --archive", "pg_verifybackup --quiet /var"])
 def test_a_damaged_base_backup_on_the_host_is_not_the_only_one(saved: Host, broken: str) -> None:
     run, failed = saved.run, []
