@@ -36,6 +36,8 @@ _STAMP = "%Y%m%dT%H%M%SZ"
 _PAUSE = "pause"
 #: Base backups on the host when the target cannot be reached; one when it can.
 _BASES = 2
+#: Dumps that one run removes: a clock that jumped ahead makes all of them old, and must not take all of them away.
+_DUMPS_AT_ONCE = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -344,9 +346,9 @@ class Jobs:
         sync_directory(directory)
         saved = self.repository("postgres").save("dump", {"name": name}, [os.path.join(directory, name)])
         kept = self.now() - datetime.timedelta(days=self.settings.dump_days)
-        for old in sorted(os.listdir(directory)):
-            if not old.startswith(".") and old < min(name, f"{kept:{_STAMP}}"):
-                shutil.rmtree(os.path.join(directory, old))
+        there = sorted(each for each in os.listdir(directory) if not each.startswith("."))
+        for old in [each for each in there if each < min(name, f"{kept:{_STAMP}}")][:_DUMPS_AT_ONCE]:
+            shutil.rmtree(os.path.join(directory, old))
         return Done(saved.size, {"name": name, "tables": tables, "added": saved.added})
 
     def _verify(self, job: str, inside: str) -> None:

@@ -127,6 +127,7 @@ class Recovery:
     # ── Its steps ──
 
     def _fetch(self, from_target: bool) -> None:
+        os.makedirs(self._settings.restore_directory, mode=0o700, exist_ok=True)
         self._require_room()
         created = self._run(["docker", "volume", "create", self.result.volume], _SHORT, {})
         _require(created, "The new volume could not be made")
@@ -275,12 +276,16 @@ class Recovery:
     # ── Small things ──
 
     def _require_room(self) -> None:
-        free = shutil.disk_usage(self._settings.engine_directory).free
-        if free < self._way.base.size * _ROOM:
-            raise FlowauditError(
-                f"{self._settings.engine_directory} has {free / 2**30:.1f} GB left, the database needs "
-                f"{self._way.base.size * _ROOM / 2**30:.1f}; make room first."
-            )
+        cluster, log = self._way.base.size * _ROOM, self._way.log.size
+        engine, workspace = self._settings.engine_directory, self._settings.restore_directory
+        if os.stat(engine).st_dev == os.stat(workspace).st_dev:
+            cluster, log = cluster + log, 0
+        for place, size in ((engine, cluster), (workspace, log)):
+            free = shutil.disk_usage(place).free
+            if free < size:
+                raise FlowauditError(
+                    f"{place} has {free / 2**30:.1f} GB left, the restore needs {size / 2**30:.1f}; make room first."
+                )
 
     def _docker(self, *options: str) -> list[str]:
         user = self._settings.database_user

@@ -115,6 +115,16 @@ def test_bases_and_dumps_go_once_a_newer_one_is_on_the_target(host: Host) -> Non
     assert len(jobs.bases()) == 2
 
 
+def test_a_clock_that_jumps_ahead_does_not_take_all_dumps_away(host: Host) -> None:
+    jobs = host.jobs(dump_days=5)
+    for _day in range(5):
+        jobs.run("dump")
+        host.passes(86400)
+    host.passes(365 * 86400)
+    jobs.run("dump")
+    assert len(os.listdir(host.directory / "dump")) == 4
+
+
 def test_the_log_goes_once_nothing_needs_it(host: Host) -> None:
     jobs = host.jobs(wal_hours=0)
     host.write_segments(1, 2, 3)

@@ -123,6 +123,13 @@ def test_what_cannot_be_recovered_changes_nothing(saved: Host, broken: str, said
     assert make(saved).volume == serves(saved)
 
 
+def test_without_room_nothing_begins(saved: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 20}))
+    with pytest.raises(FlowauditError, match=r"has 0\.0 GB left, the restore needs 0\.0; make room first"):
+        make(saved)
+    assert serves(saved) == OLD and saved.volumes == {OLD}
+
+
 def test_on_a_bare_host_no_application_is_started(saved: Host) -> None:
     saved.running[str(saved.blue)] = set()
     make(saved, from_target=True)
