@@ -198,7 +198,7 @@ def portal(ports: dict[str, int]) -> Portal:
     return Portal(ports, STATE / "tls" / "ca.pem")
 
 
-def _host(name: str, ports: dict[str, int]) -> t.Any:
+def host_by_ssh(name: str, ports: dict[str, int]) -> t.Any:
     config = STATE / "ssh" / f"config_{name}"
     config.write_text(
         f"Host {name}\n  HostName 127.0.0.1\n  User ops\n"
@@ -212,13 +212,13 @@ def _host(name: str, ports: dict[str, int]) -> t.Any:
 @pytest.fixture(scope="session")
 def nuc(ports: dict[str, int]) -> t.Any:
     """The nuc over SSH, as root by sudo."""
-    return _host("nuc", ports)
+    return host_by_ssh("nuc", ports)
 
 
 @pytest.fixture(scope="session")
 def nas(ports: dict[str, int]) -> t.Any:
     """The nas over SSH, as root by sudo: to the nuc a stranger, with an address of its own."""
-    return _host("nas", ports)
+    return host_by_ssh("nas", ports)
 
 
 @pytest.fixture(scope="session")
