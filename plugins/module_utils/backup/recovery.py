@@ -44,6 +44,8 @@ _RESTORE_COMMAND = (
 )
 _NOT_REACHED = "recovery ended before configured recovery target was reached"
 _EXTENSION = "amcheck"
+#: Each takes maintenance_work_mem (64 MB unless set) of the server's memory.
+_JOBS = min(os.cpu_count() or 1, 4)
 
 
 @dataclasses.dataclass
@@ -248,7 +250,8 @@ class Recovery:
         lent = [name for name in databases if not self._server.has_extension(_EXTENSION, name)]
         for database in lent:
             self._server.ask(f"CREATE EXTENSION {_EXTENSION}", database)
-        checked = self._exec(["pg_amcheck", "--username=postgres", "--heapallindexed", *_databases(databases)])
+        command = ["pg_amcheck", "--username=postgres", "--heapallindexed", f"--jobs={_JOBS}"]
+        checked = self._exec([*command, *_databases(databases)])
         for database in lent:
             self._server.ask(f"DROP EXTENSION {_EXTENSION}", database)
         if checked.status != 0:
