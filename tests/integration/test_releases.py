@@ -310,3 +310,16 @@ def test_the_list_says_what_serves_and_where_a_rollback_leads(playbook: Playbook
     assert run.returncode == 0
     assert re.search(r"\* ?1\.0\.0 +blue", run.stdout), run.stdout
     assert re.search(r"1\.1\.0 +green ", run.stdout), run.stdout
+
+
+def test_what_was_kept_warm_is_stopped_once_its_time_is_over(portal: Portal, nuc: t.Any) -> None:
+    warm = "/var/lib/flowaudit/release.warm"
+    other = nuc.file(warm).content_string.split()[0]
+    states = f"docker inspect --format '{{{{.State.Status}}}}' flowaudit-{other}-backend-1 flowaudit-{other}-frontend-1"
+    nuc.check_output("systemctl start flowaudit-release-cool.service")
+    assert nuc.check_output(states).split() == ["running", "running"]
+    nuc.check_output("sed -i 's/ .*/ 0/' %s", warm)
+    nuc.check_output("systemctl start flowaudit-release-cool.service")
+    assert nuc.check_output(states).split() == ["exited", "exited"]
+    assert not nuc.file(warm).exists
+    assert portal.healthy()

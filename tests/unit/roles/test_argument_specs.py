@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import typing as t
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,3 +148,25 @@ def test_every_key_of_a_service_is_described() -> None:
         entry_points("compose_project")["main"]["options"]["compose_project_services"]["description"]
     )
     assert [key for key in services._KEYS if f"C({key})" not in description] == []
+
+
+def test_a_module_that_a_role_drives_has_the_defaults_of_the_role() -> None:
+    source = (COLLECTION / "plugins" / "modules" / "release.py").read_text(encoding="utf-8")
+    documentation = re.search(r'^DOCUMENTATION = r"""(.*?)^"""', source, re.DOTALL | re.MULTILINE)
+    assert documentation
+
+    def walk(options: Mapping) -> Iterator[tuple[str, t.Any]]:
+        for name, option in options.items():
+            yield f"app_release_{name}", option.get("default")
+            yield from walk(option.get("suboptions") or {})
+
+    of_module = dict(walk(yaml.safe_load(documentation[1])["options"]))
+    shared = {
+        name: (of_module[name], value)
+        for name, value in defaults("app_release").items()
+        if of_module.get(name) is not None and not is_templated(value)
+    }
+    assert len(shared) > 10
+    # Without a log of the edge, a module that is used alone watches nothing.
+    del shared["app_release_access_log"]
+    assert {name: pair for name, pair in shared.items() if pair[0] != pair[1]} == {}
