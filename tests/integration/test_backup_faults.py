@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from .conftest import STATE, Portal, wait_until
-from .test_backup import RESTIC, Playbook, figure, job, rows, said, status, succeed
+from .conftest import CHECKOUT, STATE, Portal, wait_until
+from .test_backup import RESTIC, Playbook, figure, job, rows, said, status, succeed, unreachable
 
 pytestmark = [pytest.mark.campaign, pytest.mark.disruptive]
 
@@ -41,9 +41,9 @@ def heals(nuc: t.Any, name: str) -> None:
     assert figure(nuc, f'flowaudit_backup_success{{job="{name}"}}') == 1
 
 
-def snapshots(nuc: t.Any, repository: str) -> int:
+def snapshots(nuc: t.Any, repository: str, target: str = "nas") -> int:
     count = "snapshots --json --no-lock | python3 -c 'import json, sys; print(len(json.load(sys.stdin)))'"
-    return int(nuc.check_output(RESTIC.format(repository=repository) + count))
+    return int(nuc.check_output(RESTIC.format(target=target, repository=repository) + count))
 
 
 @contextlib.contextmanager
@@ -91,7 +91,9 @@ def test_a_target_that_is_full(nuc: t.Any, nas: t.Any) -> None:
             fails(nuc, "uploads")
             # What was there before can be read, and be restored.
             assert snapshots(nuc, "uploads") == had
-            nuc.check_output(RESTIC.format(repository="uploads") + "restore latest --no-lock --target /tmp/restored")
+            nuc.check_output(
+                RESTIC.format(target="nas", repository="uploads") + "restore latest --no-lock --target /tmp/restored"
+            )
         finally:
             nuc.check_output("rm -rf /tmp/restored")
     heals(nuc, "uploads")
@@ -373,3 +375,40 @@ def test_a_restore_that_is_killed(
     succeed(playbook("flowaudit.ops.restore_confirm"))
     assert len(docker("volume", "ls", "--quiet", "--filter", "name=flowaudit_pgdata_").split()) == 1
     assert "recovery" not in docker("ps", "--all", "--format", "{{.Names}}")
+
+
+# ── A second target ──
+
+
+@pytest.fixture
+def second_target(ports: dict[str, int]) -> dict[str, t.Any]:
+    """The registry's host, as a target."""
+    known = (STATE / "ssh" / "known_hosts").read_text()
+    key = re.search(rf"^\[127\.0\.0\.1\]:{ports['registry_22']} (\S+ \S+)", known, re.MULTILINE)
+    assert key
+    return {"name": "second", "host": "registry", "host_keys": [key[1]]}
+
+
+def test_a_second_target_is_enough(
+    playbook: Playbook, nuc: t.Any, docker: Docker, portal: Portal, second_target: dict[str, t.Any], inventory: t.Any
+) -> None:
+    targets, first = str(CHECKOUT / "tests" / "integration" / "targets.yml"), inventory["backup_targets"]
+    try:
+        succeed(playbook(targets, backup_targets=[*first, second_target]))
+        heals(nuc, "copy")
+        assert snapshots(nuc, "postgres", "second") >= snapshots(nuc, "postgres")
+        # It reads both.
+        heals(nuc, "check")
+        # The first one is gone for good: the second takes its place in the inventory.
+        with unreachable(nuc, "nas"):
+            succeed(playbook(targets, backup_targets=[second_target]))
+            told = succeed(playbook("flowaudit.ops.restore_database", restore_time="latest", restore_from_target=True))
+            assert "base backup from second, log from second" in told, told[-1500:]
+            assert portal.healthy()
+            heals(nuc, "uploads")
+            recovers(playbook)
+    finally:
+        succeed(playbook(targets))
+    heals(nuc, "base")
+    heals(nuc, "wal")
+    succeed(playbook("flowaudit.ops.restore_confirm"))
