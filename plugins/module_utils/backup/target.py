@@ -9,7 +9,9 @@
     flowaudit-backup-target watch             free space and quotas; exit status 1 when something is short
 
 How old a snapshot is, says the time its file came here (the modification time), never the snapshot: a host that was
-taken over can write any time into one.
+taken over can write any time into one. It can also add an index that says of good packs that others have the same in
+them, so that pruning takes the good ones for superfluous. So what pruning removes stays for some time, beside the
+repository and out of reach of every key, and goes only when this machine has read all that is left and misses nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import datetime
 import json
 import os
 import re
@@ -24,7 +27,7 @@ import shutil
 import subprocess
 import sys
 import typing as t
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from .. import webhook
 from ..errors import FlowauditError
@@ -36,6 +39,11 @@ _DAY = 86400.0
 _ASKED = re.compile(r"serve restic --stdio (?:--\S+ )*(?:[\w.-]+/)?(?P<repository>[a-z]+)")
 #: What a repository needs to be written for a restore, too.
 _LOCKS = "locks"
+#: Below the directory of a system: what pruning has removed, by repository and day.
+_REMOVED = ".removed"
+_STAMP = "%Y%m%dT%H%M%SZ"
+#: Days from one time everything is read to the next.
+_READ_DAYS = 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +63,7 @@ class Target:
         directory: below it, ``<system>/<repository>``.
         user: the account that owns the repositories.
         keep_days: repository → days its snapshots stay; 0 for ever.
+        removed_days: days for which what pruning has removed is kept at least; a month more at most.
         quotas: system → bytes it may have; 0 without a limit.
         free: bytes of the file system that have to be left.
         alarm_url: where shortage is told; empty for nowhere.
@@ -63,6 +72,7 @@ class Target:
     directory: str
     user: str
     keep_days: Mapping[str, float]
+    removed_days: float
     quotas: Mapping[str, int]
     free: int
     alarm_url: str = ""
@@ -150,23 +160,58 @@ def prune(target: Target, system: str, password: str) -> list[str]:
         FlowauditError: a repository cannot be read or pruned, or too much would go.
     """
     said, problems = [], []
+    now = datetime.datetime.now(datetime.UTC)
     for name, days in target.keep_days.items():
         path = target.repository(system, name)
+        removed = os.path.join(target.directory, system, _REMOVED, name)
         if not days or not os.path.exists(os.path.join(path, "config")):
             continue
         try:
             restic = Restic(path, target.user, password)
             restic.unlock()
             gone = outdated(restic.arrivals(), days)
+            _let_go(removed, now - datetime.timedelta(days=target.removed_days), restic)
             if gone:
                 _close(path, closed=False)
-                restic.forget(gone)
+                with _kept(path, os.path.join(removed, f"{now:{_STAMP}}")):
+                    restic.forget(gone)
                 said.append(f"{system}/{name}: {len(gone)} snapshots were kept long enough and are gone.")
-        except FlowauditError as error:
+        except (FlowauditError, OSError) as error:
             problems.append(f"{system}/{name}: {error}")
     if problems:
         raise FlowauditError(" ".join(problems))
     return said
+
+
+@contextlib.contextmanager
+def _kept(repository: str, place: str) -> Iterator[None]:
+    """Have what is removed from a repository meanwhile in ``place``; files there have the names of their content."""
+    os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+    shutil.copytree(repository, place, copy_function=os.link, ignore=shutil.ignore_patterns(_LOCKS))
+    try:
+        yield
+    finally:
+        for directory, _names, files in os.walk(place, topdown=False):
+            beside = os.path.join(repository, os.path.relpath(directory, place))
+            for name in files:
+                if os.path.exists(os.path.join(beside, name)):
+                    os.remove(os.path.join(directory, name))
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)  # unless something stays in it
+
+
+def _let_go(removed: str, before: datetime.datetime, restic: Restic) -> None:
+    """Delete what was removed before a time, once a month and only if nothing is missing without it.
+
+    Raises:
+        FlowauditError: something is missing or damaged; all of it stays.
+    """
+    found = sorted(os.listdir(removed)) if os.path.isdir(removed) else []
+    old = [name for name in found if name < f"{before:{_STAMP}}"]
+    if old and old[0] < f"{before - datetime.timedelta(days=_READ_DAYS):{_STAMP}}":
+        restic.check()
+        for name in old:
+            shutil.rmtree(os.path.join(removed, name))
 
 
 def outdated(arrivals: Sequence[Arrival], days: float) -> list[str]:
@@ -225,6 +270,15 @@ class Restic:
             FlowauditError: it could not be done.
         """
         self._run(["forget", "--prune", *snapshots])
+
+    def check(self) -> None:
+        """Read all of it.
+
+        Raises:
+            FlowauditError: something is missing or damaged.
+        """
+        # Without a lock: what is added meanwhile need not wait for hours.
+        self._run(["check", "--no-lock", "--read-data"])
 
     def _run(self, command: Sequence[str]) -> str:
         done = subprocess.run(

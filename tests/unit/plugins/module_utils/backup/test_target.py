@@ -25,6 +25,7 @@ def place(tmp_path: pathlib.Path) -> pathlib.Path:
         "directory": str(tmp_path / "srv"),
         "user": "keeper",
         "keep_days": {"postgres": 30, "uploads": 0},
+        "removed_days": 14,
         "quotas": {"nuc1": 0},
         "free": 0,
     }
@@ -128,6 +129,50 @@ def test_pruning_asks_restic_and_counts_by_this_machine(
     )
     assert call(place, "prune", "nuc1") == 1
     assert "nuc1/postgres: Fatal: wrong password" in capsys.readouterr().err
+
+
+def test_what_pruning_removes_goes_when_nothing_is_missing_without_it(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository, removed = place / "srv/nuc1/postgres", place / "srv/nuc1/.removed/postgres"
+    for name in ("config", "data/00/superfluous", "data/00/needed"):
+        (repository / name).write_text(name)
+    for name, day in (("a", 40), ("b", 20), ("c", 0)):
+        (repository / "snapshots" / name).write_text("")
+        os.utime(repository / "snapshots" / name, (1e9 - day * DAY, 1e9 - day * DAY))
+    (place / "prune").mkdir()
+    (place / "prune" / "nuc1").write_text("secret\n")
+    monkeypatch.setattr(target, "PASSWORDS", str(place / "prune"))
+    status = {"check": 0}
+
+    def run(words: list[str], **_more: t.Any) -> t.Any:
+        told = [{"id": path.name, "tags": ["base"]} for path in sorted((repository / "snapshots").iterdir())]
+        if "forget" in words:
+            (repository / "snapshots/a").unlink()
+            (repository / "data/00/superfluous").unlink()
+        code = status["check"] if "check" in words else 0
+        return target.subprocess.CompletedProcess(
+            words, code, json.dumps(told), "Fatal: pack is missing" if code else ""
+        )
+
+    monkeypatch.setattr(target.subprocess, "run", run)
+    assert call(place, "prune", "nuc1") == 0
+    (kept,) = removed.iterdir()
+    assert sorted(str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file()) == [
+        "data/00/superfluous",
+        "snapshots/a",
+    ]
+    assert (kept / "data/00/superfluous").read_text() == "data/00/superfluous"
+    assert (removed.stat().st_mode & 0o777, (repository / "data/00/needed").exists()) == (0o700, True)
+
+    # Two weeks and a month later
+    kept.rename(removed / "20200101T000000Z")
+    status["check"] = 1
+    assert call(place, "prune", "nuc1") == 1
+    assert "nuc1/postgres: Fatal: pack is missing" in capsys.readouterr().err and list(removed.iterdir())
+    status["check"] = 0
+    assert call(place, "prune", "nuc1") == 0
+    assert list(removed.iterdir()) == []
 
 
 def test_without_a_password_nothing_is_pruned(place: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
