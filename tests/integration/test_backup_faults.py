@@ -116,6 +116,27 @@ def test_every_pack_of_a_repository_damaged(nuc: t.Any, nas: t.Any) -> None:
     heals(nuc, "check")
 
 
+def test_what_pruning_removed_can_be_brought_back(nuc: t.Any, nas: t.Any) -> None:
+    place, removed = f"{KEPT}/config", f"{KEPT}/.removed/config"
+    heals(nuc, "config")
+    had = snapshots(nuc, "config")
+    oldest = nas.check_output("ls -tr %s/snapshots | head -1", place).strip()
+    nas.check_output("touch -d '-400 days' %s/snapshots/%s", place, oldest)
+    nas.check_output("systemctl start flowaudit-backup-target-prune@demo_nuc.service")
+    assert snapshots(nuc, "config") == had - 1
+    assert oldest in nas.check_output("find %s -name %s", removed, oldest)
+    assert nas.run("runuser -u flowaudit-backup -- ls %s", removed).rc != 0
+
+    nas.check_output(f"cp -an {removed}/*/. {place}/")
+    for command in ("repair index", "check --read-data"):
+        nas.check_output(f"restic -r {place} --password-file /etc/flowaudit-backup/prune/demo_nuc --no-cache {command}")
+    nas.check_output(
+        "touch %s/snapshots/%s && chown -R flowaudit-backup: %s && rm -r %s", place, oldest, place, removed
+    )
+    assert snapshots(nuc, "config") == had
+    heals(nuc, "config")
+
+
 # ── The host's disk ──
 
 
