@@ -42,8 +42,9 @@ sys.exit("the step was not seen")
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def program(nuc: t.Any) -> None:
+    """Before each: a host that starts again has an empty /tmp."""
     nuc.check_output("cat > /tmp/at-step.py <<'END'\n" + AT_STEP + "\nEND")
 
 
@@ -89,8 +90,9 @@ def deploying() -> Iterator[Callable[[], subprocess.Popen[str]]]:
 
     yield start
     for each in started:
-        each.kill()
-        each.communicate()
+        if each.returncode is None:
+            each.kill()
+            each.communicate()
 
 
 def reachable(nuc: t.Any) -> bool:
