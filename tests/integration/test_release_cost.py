@@ -150,7 +150,7 @@ def ours(nuc: t.Any, clients: Clients, playbook: Playbook, name: str, release: s
         run = playbook(f"flowaudit.ops.{name}", "-v", **RATES, **TERMS, release_id=release)
         found["seconds"] = round(time.monotonic() - started, 2)
         assert run.returncode == 0, run.stdout[-3000:]
-        confirmed = re.search(r'"confirmed_after": ([\d.]+)', run.stdout)
+        confirmed = re.search(r"\bconfirmed_after: ([\d.]+)", run.stdout)
         assert confirmed
         found["confirmed"] = float(confirmed[1])
     return found
