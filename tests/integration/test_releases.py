@@ -255,7 +255,7 @@ def test_a_release_that_does_not_stay_healthy_never_gets_a_request(change: t.Any
 
 
 def test_a_killed_run_is_finished_by_the_host_and_keeps_others_out(change: t.Any, portal: Portal, nuc: t.Any) -> None:
-    extra = json.dumps({**RATES, **TERMS, "app_release_settle": 25})
+    extra = json.dumps({**RATES, **TERMS, "app_release_smoke_command": ["sleep", "25"]})
     run = subprocess.Popen(
         ["ansible-playbook", "-i", str(INVENTORY), "flowaudit.ops.rollback", "-e", "release_id=1.0.0", "-e", extra],
         cwd=CHECKOUT,

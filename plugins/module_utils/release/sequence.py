@@ -442,8 +442,8 @@ class Change:
                 file, services = self.host.compose_file(target.colour), list(self.application.public)
                 self.engine.up(file, services, self.terms.wait, recreate=ill)
         with self._step("settle"):
-            # A colour that has been running has settled before.
-            deadline = time.monotonic() + (0 if self.outcome.warm else self.terms.settle)
+            # One that is gone back to has settled when it was deployed, and users are waiting.
+            deadline = time.monotonic() + (0 if self._journal.action == "rollback" else self.terms.settle)
             containers = self._warm or self._containers(target.colour)
             while True:
                 self._require_health(containers, target)
