@@ -173,8 +173,8 @@ options:
         default: 300
       settle:
         description:
-          - Seconds for which a new colour must stay healthy before users are sent to it. One that is gone back to has done
-            so before.
+          - Seconds for which a new colour must stay healthy before users are sent to it. One that is gone back to has
+            done so before.
         type: float
         default: 10
       watch:
