@@ -170,6 +170,9 @@ def prune(target: Target, system: str, password: str) -> list[str]:
             restic = Restic(path, target.user, password)
             restic.unlock()
             gone = outdated(restic.arrivals(), days)
+            for each in os.listdir(removed) if os.path.isdir(removed) else []:
+                # A run that was killed has left links to all of it.
+                _leave_removed(path, os.path.join(removed, each))
             _let_go(removed, now - datetime.timedelta(days=target.removed_days), restic)
             if gone:
                 _close(path, closed=False)
@@ -191,13 +194,18 @@ def _kept(repository: str, place: str) -> Iterator[None]:
     try:
         yield
     finally:
-        for directory, _names, files in os.walk(place, topdown=False):
-            beside = os.path.join(repository, os.path.relpath(directory, place))
-            for name in files:
-                if os.path.exists(os.path.join(beside, name)):
-                    os.remove(os.path.join(directory, name))
-            with contextlib.suppress(OSError):
-                os.rmdir(directory)  # unless something stays in it
+        _leave_removed(repository, place)
+
+
+def _leave_removed(repository: str, place: str) -> None:
+    """Leave in ``place`` what the repository does not have any more."""
+    for directory, _names, files in os.walk(place, topdown=False):
+        beside = os.path.join(repository, os.path.relpath(directory, place))
+        for name in files:
+            if os.path.exists(os.path.join(beside, name)):
+                os.remove(os.path.join(directory, name))
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)  # unless something stays in it
 
 
 def _let_go(removed: str, before: datetime.datetime, restic: Restic) -> None:
@@ -341,12 +349,14 @@ def _close(repository: str, *, closed: bool) -> None:
 
 
 def _used(path: str) -> int:
-    used = 0
+    used = {}
     for directory, _names, files in os.walk(path):
         for name in files:
             with contextlib.suppress(FileNotFoundError):  # a lock comes and goes
-                used += os.lstat(os.path.join(directory, name)).st_blocks * 512
-    return used
+                found = os.lstat(os.path.join(directory, name))
+                # While it is pruned, a file has two names.
+                used[found.st_dev, found.st_ino] = found.st_blocks * 512
+    return sum(used.values())
 
 
 def _gigabytes(number: float) -> str:

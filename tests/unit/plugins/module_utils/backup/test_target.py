@@ -165,6 +165,13 @@ def test_what_pruning_removes_goes_when_nothing_is_missing_without_it(
     assert (kept / "data/00/superfluous").read_text() == "data/00/superfluous"
     assert (removed.stat().st_mode & 0o777, (repository / "data/00/needed").exists()) == (0o700, True)
 
+    # A run that was killed left a link to everything.
+    left = removed / "20991231T000000Z/data/00"
+    left.mkdir(parents=True)
+    os.link(repository / "data/00/needed", left / "needed")
+    assert call(place, "prune", "nuc1") == 0
+    assert list(removed.iterdir()) == [kept]
+
     # Two weeks and a month later
     kept.rename(removed / "20200101T000000Z")
     status["check"] = 1
