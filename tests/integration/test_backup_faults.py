@@ -112,7 +112,7 @@ def test_every_pack_of_a_repository_damaged(nuc: t.Any, nas: t.Any) -> None:
         # The others have nothing to do with it.
         heals(nuc, "wal")
     finally:
-        nas.check_output("rsync -a --checksum /tmp/data/ %s/config/data/ && rm -r /tmp/data", KEPT)
+        nas.check_output("cp -a --remove-destination /tmp/data/. %s/config/data/ && rm -r /tmp/data", KEPT)
     heals(nuc, "check")
 
 
@@ -124,14 +124,16 @@ def test_what_pruning_removed_can_be_brought_back(nuc: t.Any, nas: t.Any) -> Non
     nas.check_output("touch -d '-400 days' %s/snapshots/%s", place, oldest)
     nas.check_output("systemctl start flowaudit-backup-target-prune@demo_nuc.service")
     assert snapshots(nuc, "config") == had - 1
-    assert oldest in nas.check_output("find %s -name %s", removed, oldest)
+    # Each pruning has a directory of its own.
+    this_time = nas.check_output("ls -d %s/* | tail -1", removed).strip()
+    assert oldest in nas.check_output("find %s -name %s", this_time, oldest)
     assert nas.run("runuser -u flowaudit-backup -- ls %s", removed).rc != 0
 
-    nas.check_output(f"cp -an {removed}/*/. {place}/")
+    nas.check_output("cp -an %s/. %s/", this_time, place)
     for command in ("repair index", "check --read-data"):
         nas.check_output(f"restic -r {place} --password-file /etc/flowaudit-backup/prune/demo_nuc --no-cache {command}")
     nas.check_output(
-        "touch %s/snapshots/%s && chown -R flowaudit-backup: %s && rm -r %s", place, oldest, place, removed
+        "touch %s/snapshots/%s && chown -R flowaudit-backup: %s && rm -r %s", place, oldest, place, this_time
     )
     assert snapshots(nuc, "config") == had
     heals(nuc, "config")

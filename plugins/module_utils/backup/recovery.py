@@ -137,6 +137,7 @@ class Recovery:
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         os.chmod(self._directory, 0o755)
         self._fetch_log(from_target)
+        self._drop_unwritten()
         local = os.path.join(self._settings.database_directory, "base", self.result.base)
         if from_target or not os.path.isdir(local) or not self._copied(local, place):
             self.result.sources["base"] = self._repository.target.name
@@ -190,6 +191,12 @@ class Recovery:
         missing = wal.lacks(wal.segments(os.listdir(self._log)), first)
         if missing:
             raise FlowauditError(f"The log changed while it was copied ({', '.join(missing)}); try again.")
+
+    def _drop_unwritten(self) -> None:
+        """A segment that is not laid out to its end has nothing written in it, and ends the server that is given it."""
+        for entry in os.scandir(self._log):
+            if entry.name.endswith(".partial") and entry.stat().st_size < wal.SEGMENT_BYTES:
+                os.remove(entry.path)
 
     def _replay(self) -> None:
         place = os.path.join(mountpoint(self._run, self.result.volume), _CLUSTER)

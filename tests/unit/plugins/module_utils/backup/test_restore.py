@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import typing as t
 
 import pytest
 
-from ansible_collections.flowaudit.ops.plugins.module_utils.backup import bring_back, recovery, restore
+from ansible_collections.flowaudit.ops.plugins.module_utils.backup import bring_back, recovery, restore, wal
 from ansible_collections.flowaudit.ops.plugins.module_utils.backup.restore import Restore
 from ansible_collections.flowaudit.ops.plugins.module_utils.engine import Result
 from ansible_collections.flowaudit.ops.plugins.module_utils.errors import FlowauditError
@@ -357,3 +358,22 @@ def test_a_log_without_its_beginning_is_no_log(saved: Host) -> None:
         file.unlink()
     with pytest.raises(FlowauditError, match="The write-ahead log lacks " + SEGMENT.format(2)):
         saved.jobs().run("drill")
+
+
+def test_a_segment_that_is_not_laid_out_to_its_end_is_kept_from_the_server(saved: Host) -> None:
+    name = f"{SEGMENT.format(3)}.partial"
+    shown: list[set[str]] = []
+
+    def run(command: t.Any, seconds: float, environment: t.Any) -> Result:
+        if "postgres" in command and "--detach" in command:
+            shown.append({file.name for file in (saved.directory / "restore").glob("*/wal/*")})
+        return saved.run(command, seconds, environment)
+
+    wanted: dict[str, t.Any] = {"actor": "", "from_target": False, "accept_differences": False}
+    for size in (wal.SEGMENT_BYTES, wal.SEGMENT_BYTES - 1):
+        partial = saved.line() / name
+        partial.touch()
+        os.truncate(partial, size)
+        saved.passes(60)
+        Restore(saved.jobs(), run).make("latest", **wanted)
+    assert [name in names for names in shown] == [True, False]
