@@ -263,6 +263,25 @@ def test_a_dump_that_is_interrupted(nuc: t.Any, docker: Docker, portal: Portal, 
     wait_until(lambda: job(nuc, "wal") == "success", 120, "the log is followed again")
 
 
+@pytest.mark.parametrize("jump", ["+400 days", "-3 days"])
+def test_a_clock_that_jumps(nuc: t.Any, playbook: Playbook, jump: str) -> None:
+    """That of the backups' program: a test host has no clock of its own."""
+    if nuc.run("which faketime").rc != 0:
+        nuc.check_output("apt-get update -qq && apt-get install -y -qq --no-install-recommends faketime")
+    jobs = ("base", "dump", "chroma", "uploads", "wal")
+    had = set(nuc.check_output("ls %s", DUMPS).split())
+    kept = {name: snapshots(nuc, name) for name in ("postgres", "chroma", "uploads")}
+    for name in jobs:
+        nuc.run("faketime -f %s flowaudit-backup run %s", jump, name)
+    assert had <= set(nuc.check_output("ls %s", DUMPS).split())
+    for name in jobs:
+        heals(nuc, name)
+    assert all(snapshots(nuc, name) > count for name, count in kept.items())
+    assert status(nuc)["overdue"] == []
+    assert figure(nuc, "flowaudit_rpo_seconds") < 120
+    recovers(playbook)
+
+
 def test_a_wrong_password(nuc: t.Any, docker: Docker, playbook: Playbook) -> None:
     began = docker("inspect", "--format", "{{.State.StartedAt}}", "flowaudit-db-1", "flowaudit-blue-backend-1")
     place = "/etc/flowaudit/backup/password"

@@ -15,6 +15,8 @@ from .restic import Snapshot
 
 LATEST = "latest"
 _SECOND = datetime.timedelta(seconds=1)
+#: What two hosts' clocks may differ by.
+_SKEW = datetime.timedelta(minutes=1)
 #: The end of a restore point's name, as a deployment gives it: pre-1.2.0-20260131T120000Z.
 _POINT = re.compile(r"[A-Za-z0-9._-]+-(?P<at>\d{8}T\d{6}Z)")
 
@@ -78,14 +80,24 @@ def goal(text: str) -> Goal:
 
 
 def way(
-    snapshots: Sequence[Snapshot], wanted: Goal, now: datetime.datetime, reaches: datetime.datetime | None = None
+    snapshots: Sequence[Snapshot],
+    wanted: Goal,
+    now: datetime.datetime,
+    *,
+    line: str = "",
+    reaches: datetime.datetime | None = None,
 ) -> Way:
     """The newest base backup that ended before the goal, and the log from its beginning to the goal.
+
+    A clock that jumped in between has dated some of them wrongly. So what is newest on a line of the log is asked of
+    the places in it; and what lies in the future counts only where there is nothing else.
 
     Args:
         snapshots: of the repository of the database.
         wanted: the goal.
-        now: the time.
+        now: the time, no earlier than the last of them was saved.
+        line: the line that the database writes at present, empty on a host that has none; the end of what there is, is
+            the end of that one.
         reaches: the moment up to which the log will reach once the rest is saved, too.
 
     Raises:
@@ -93,9 +105,12 @@ def way(
     """
     bases = sorted((each for each in snapshots if each.kind == "base"), key=_ended)
     logs = [each for each in snapshots if each.kind == "wal"]
+    soon = now + _SKEW
+    logs = [each for each in logs if max(received(each), each.time) <= soon] or logs
     reachable = [each for each in bases if _logs_after(each, logs)]
-    # A clock that was wrong must not make a backup the newest for ever.
-    reachable = [each for each in reachable if _ended(each) <= now] or reachable
+    reachable = [each for each in reachable if _ended(each) <= soon] or reachable
+    if wanted.time is None:
+        reachable = [each for each in reachable if each.labels.get("stream") == line] or reachable
     if not reachable:
         raise FlowauditError("There is no base backup with a write-ahead log after it, so nothing can be restored.")
     known = max(received(each) for base in reachable for each in _logs_after(base, logs))
@@ -118,18 +133,15 @@ def way(
 
 
 def _logs_after(base: Snapshot, logs: Sequence[Snapshot]) -> list[Snapshot]:
-    """The parts of the log of the base's line that begin no later than it does, the oldest first."""
-    first = base.labels.get("first_segment", "")
-    return sorted(
-        (
-            each
-            for each in logs
-            if each.labels.get("stream") == base.labels.get("stream")
-            and each.labels.get("first", "~") <= first <= each.labels.get("last", "")
-            and each.time >= _ended(base)
-        ),
-        key=lambda each: each.time,
-    )
+    """The parts of the log of the base's line that have all of it, the shortest first."""
+    first, last = base.labels.get("first_segment", ""), base.labels.get("last_segment", "~")
+    found = []
+    for each in logs:
+        begins, ends = each.labels.get("first", "~"), each.labels.get("last", "")
+        same = each.labels.get("stream") == base.labels.get("stream")
+        if same and begins <= first <= ends and (ends > last or each.time >= _ended(base)):
+            found.append(each)
+    return sorted(found, key=lambda each: (each.labels["last"], each.time))
 
 
 def received(log: Snapshot) -> datetime.datetime:

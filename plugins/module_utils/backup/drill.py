@@ -68,7 +68,7 @@ class Drill:
 
     def _database(self, at: datetime.datetime) -> Recovered:
         repository = self._repository("postgres")
-        way = choice.way(repository.snapshots(), choice.Goal(), at)
+        way = choice.way(repository.snapshots(), choice.Goal(), at, line=self._jobs.stream.name())
         volume = f"{self._jobs.settings.backup_project}_drill"
         jobs = self._jobs
         recovery = Recovery(jobs.settings, self._run, jobs.stream, repository, volume, choice.Goal(), way)

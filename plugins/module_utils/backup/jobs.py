@@ -302,7 +302,8 @@ class Jobs:
         sync_directory(directory)
         for each in self.bases()[:-_BASES]:
             shutil.rmtree(os.path.join(directory, each["name"]))
-        labels = {key: str(facts[key]) for key in ("name", "stream", "first_segment", "timeline", "ended_at")}
+        kept = ("name", "stream", "first_segment", "last_segment", "timeline", "ended_at")
+        labels = {key: str(facts[key]) for key in kept}
         saved = self.repository("postgres").save("base", labels, [os.path.join(directory, name)])
         for each in self.bases():
             if each["name"] != name:
@@ -644,7 +645,7 @@ class Jobs:
 
 
 def _base_facts(manifest: str) -> dict[str, t.Any]:
-    """Where a base backup begins in the log, by its manifest (PostgreSQL manual, "Backup Manifest Format")."""
+    """Where a base backup begins and ends in the log, by its manifest (PostgreSQL manual, "Backup Manifest Format")."""
     with open(manifest, encoding="utf-8") as stream:
         ranges = json.load(stream)["WAL-Ranges"]
     first, last = ranges[0], ranges[-1]
@@ -653,6 +654,7 @@ def _base_facts(manifest: str) -> dict[str, t.Any]:
         "start_lsn": first["Start-LSN"],
         "end_lsn": last["End-LSN"],
         "first_segment": wal.segment_of(first["Start-LSN"], first["Timeline"]),
+        "last_segment": wal.segment_of(last["End-LSN"], last["Timeline"]),
     }
 
 

@@ -137,7 +137,7 @@ class Restore:
         now = self._jobs.now()
         found = self._jobs.repository("postgres").snapshots()
         # What is still to be saved counts as saved.
-        choice.way(found, goal, now, reaches=now)
+        choice.way(found, goal, now, line=self._jobs.stream.name(), reaches=now)
         self.outcome.previous_volume = self.volume()
         self.outcome.volume = f"{self._settings.volume_prefix}…"
         return self.outcome
@@ -146,13 +146,13 @@ class Restore:
 
     def _choose(self, goal: choice.Goal) -> choice.Way:
         """Save the state that is left, then look for the way; refused before anything stops."""
-        now = self._jobs.now()
+        now, line = self._jobs.now(), self._jobs.stream.name()
         repository = self._jobs.repository("postgres")
         with self._step("choose"):
-            choice.way(repository.snapshots(), goal, now, reaches=now)
+            choice.way(repository.snapshots(), goal, now, line=line, reaches=now)
         with self._step("save"):
             self._save_state()
-        return choice.way(repository.snapshots(), goal, now)
+        return choice.way(repository.snapshots(), goal, self._jobs.now(), line=line)
 
     def _save_state(self) -> None:
         """The state that is left can be gone back to, too; without a server there is what the receiver has of it."""

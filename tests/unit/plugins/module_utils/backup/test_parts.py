@@ -87,13 +87,14 @@ def test_ten_missing_segments_say_enough() -> None:
 # ── What to recover from ──
 
 
-def base(ended: float, stream: str = "7/a", first: int = 1) -> Snapshot:
+def base(ended: float, stream: str = "7/a", first: int = 1, last: int | None = None) -> Snapshot:
     labels = {
         "name": f"base{ended:g}",
         "stream": stream,
         "first_segment": f"{first:024X}",
         "ended_at": stamp(minutes(ended)),
     }
+    labels |= {"last_segment": f"{last:024X}"} if last else {}
     return Snapshot(f"b{ended:g}", minutes(ended + 1), "base", labels, ["/data/base"], 100)
 
 
@@ -159,6 +160,30 @@ def test_what_is_still_to_be_saved_counts_when_it_will_be() -> None:
 def test_without_a_base_backup_and_its_log_nothing_can_be_restored(snapshots: list[Snapshot]) -> None:
     with pytest.raises(FlowauditError, match="nothing can be restored"):
         choice.way(snapshots, choice.goal("latest"), minutes(300))
+
+
+def test_what_a_clock_dated_into_the_future_is_not_the_end() -> None:
+    snapshots = [base(60, first=20), log(65, first=20, last=21), log(120, first=20, last=30)]
+    wrong = [base(9000, first=22), log(9005, first=20, last=23)]
+    for text, until in (("latest", "w120"), ("2026-01-31T13:01:00Z", "w65"), ("2026-01-31T13:30:00Z", "w120")):
+        found = choice.way([*snapshots, *wrong], choice.goal(text), minutes(121))
+        assert (found.base.snapshot_id, found.log.snapshot_id) == ("b60", until)
+    # Better than nothing.
+    assert choice.way(wrong, choice.goal("latest"), minutes(121)).base.snapshot_id == "b9000"
+
+
+def test_after_a_clock_went_back_the_end_is_where_the_log_ends() -> None:
+    snapshots = [base(60, first=20, last=20), log(120, first=20, last=30), log(2, first=20, last=40)]
+    for now in (3, 200):
+        assert choice.way(snapshots, choice.goal("latest"), minutes(now)).log.snapshot_id == "w2"
+
+
+def test_the_end_is_that_of_the_line_that_is_followed() -> None:
+    snapshots = [base(200), log(205), base(100, "7/b"), log(105, "7/b")]
+    for line, chosen in (("7/b", "b100"), ("", "b200"), ("7/c", "b200")):
+        assert choice.way(snapshots, choice.goal("latest"), minutes(300), line=line).base.snapshot_id == chosen
+    # A moment is one, whatever line it was on.
+    assert choice.way(snapshots, choice.goal("2026-01-31T15:21:00Z"), minutes(300), line="7/b").base.snapshot_id == "b200"
 
 
 def test_a_goal_says_what_it_is() -> None:
