@@ -278,7 +278,7 @@ def test_a_clock_that_jumps(nuc: t.Any, playbook: Playbook, jump: str) -> None:
         heals(nuc, name)
     assert all(snapshots(nuc, name) > count for name, count in kept.items())
     assert status(nuc)["overdue"] == []
-    assert figure(nuc, "flowaudit_rpo_seconds") < 120
+    assert figure(nuc, 'flowaudit_rpo_seconds{scope="host"}') < 120
     recovers(playbook)
 
 

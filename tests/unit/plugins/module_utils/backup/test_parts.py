@@ -183,7 +183,9 @@ def test_the_end_is_that_of_the_line_that_is_followed() -> None:
     for line, chosen in (("7/b", "b100"), ("", "b200"), ("7/c", "b200")):
         assert choice.way(snapshots, choice.goal("latest"), minutes(300), line=line).base.snapshot_id == chosen
     # A moment is one, whatever line it was on.
-    assert choice.way(snapshots, choice.goal("2026-01-31T15:21:00Z"), minutes(300), line="7/b").base.snapshot_id == "b200"
+    assert (
+        choice.way(snapshots, choice.goal("2026-01-31T15:21:00Z"), minutes(300), line="7/b").base.snapshot_id == "b200"
+    )
 
 
 def test_a_goal_says_what_it_is() -> None:
