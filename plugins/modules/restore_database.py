@@ -40,6 +40,12 @@ options:
       - Go on though tables that had rows when the base backup was taken are empty at that moment.
     type: bool
     default: false
+  without_saving:
+    description:
+      - Go on though the target takes neither the state that is left nor the new one, as when it is full. The state that
+        is left is in its volume alone then.
+    type: bool
+    default: false
   actor:
     description:
       - Who asks for it, for the host's record.
@@ -117,6 +123,12 @@ resumed_at:
   returned: O(state=restored)
   type: str
   sample: ""
+warnings:
+  description: What was not as it should be, in sentences; Ansible shows them, too.
+  returned: O(state=restored)
+  type: list
+  elements: str
+  sample: []
 timings:
   description: Seconds of each step.
   returned: O(state=restored)
@@ -157,6 +169,7 @@ def restored(restore: Restore, parameters: dict[str, t.Any], *, predict: bool) -
             actor=parameters["actor"],
             from_target=parameters["from_target"],
             accept_differences=parameters["accept_differences"],
+            without_saving=parameters["without_saving"],
         )
     diff = {"before": f"{outcome.previous_volume}\n", "after": f"{outcome.volume}\n"}
     return {"changed": True, "diff": diff, **document(outcome)}
@@ -186,6 +199,7 @@ def main() -> None:
             "time": {"type": "str"},
             "from_target": {"type": "bool", "default": False},
             "accept_differences": {"type": "bool", "default": False},
+            "without_saving": {"type": "bool", "default": False},
             "actor": {"type": "str", "default": ""},
         },
         required_if=[("state", "restored", ["time"])],
@@ -200,7 +214,7 @@ def main() -> None:
             result = restored(restore, module.params, predict=module.check_mode)
     except (FlowauditError, OSError) as error:
         module.fail_json(msg=str(error))
-    for warning in (result.get("recovered") or {}).get("warnings", []):
+    for warning in result.get("warnings", []):
         module.warn(warning)
     module.exit_json(**result)
 

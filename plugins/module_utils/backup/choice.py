@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import re
@@ -65,18 +66,19 @@ def goal(text: str) -> Goal:
         return Goal()
     match = _POINT.fullmatch(text)
     if match:
-        at = datetime.datetime.strptime(match["at"], "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
-        return Goal(text, at)
-    try:
-        time = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        time = None
-    if time is None or time.tzinfo is None:
+        with contextlib.suppress(ValueError):
+            at = datetime.datetime.strptime(match["at"], "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.UTC)
+            return Goal(text, at)
+    time = None
+    with contextlib.suppress(ValueError, OverflowError):
+        read = datetime.datetime.fromisoformat(text)
+        time = read.astimezone(datetime.UTC) if read.tzinfo else None
+    if time is None:
         raise FlowauditError(
             f"restore_time is '{text}'; write latest, a time with its zone such as '2026-11-21 14:03:00+01:00', or the "
             "restore point that flowaudit.ops.release_list shows."
         )
-    return Goal("", time.astimezone(datetime.UTC))
+    return Goal("", time)
 
 
 def way(
@@ -123,7 +125,8 @@ def way(
     base = suitable[-1]
     after = _logs_after(base, logs)
     enough = [each for each in after if wanted.time is not None and received(each) >= wanted.time]
-    log = enough[0] if enough else after[-1]
+    # Not the first: its last segment may have got another name while it was saved, and be missing.
+    log = enough[:2][-1] if enough else after[-1]
     end = received(log)
     if wanted.time is not None and wanted.time > max(end, reaches or end):
         raise FlowauditError(f"restore_time {wanted} is after what was saved last; {possible}, or latest.")
@@ -146,8 +149,17 @@ def _logs_after(base: Snapshot, logs: Sequence[Snapshot]) -> list[Snapshot]:
 
 def received(log: Snapshot) -> datetime.datetime:
     """Up to when a part of the log has everything: its last heartbeat. When it was saved says nothing about that."""
-    return moment(log.labels.get("received", "")) or log.time
+    return _read(log.labels.get("received", "")) or log.time
 
 
 def _ended(base: Snapshot) -> datetime.datetime:
-    return moment(base.labels.get("ended_at", "")) or base.time
+    return _read(base.labels.get("ended_at", "")) or base.time
+
+
+def _read(text: str) -> datetime.datetime | None:
+    """A time in a label; None for what is none, as somebody else may have put it there."""
+    try:
+        found = moment(text)
+    except ValueError:
+        return None
+    return found if found and found.tzinfo else None

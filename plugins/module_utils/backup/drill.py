@@ -73,7 +73,7 @@ class Drill:
         jobs = self._jobs
         recovery = Recovery(jobs.settings, self._run, jobs.stream, repository, volume, choice.Goal(), way)
         try:
-            return recovery.make(from_target=True)
+            return recovery.make(from_target=True, thorough=True)
         finally:
             recovery.discard()
 

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from .. import webhook
 from ..engine import Engine
 from ..errors import FlowauditError
-from ..files import sync_directory, write_json
+from ..files import read_file, sync_directory, write_json
+from ..release.manifest import COLOURS
 from ..release.records import Records as ReleaseRecords
 from . import metrics, vectors, wal
 from .drill import Drill
@@ -32,8 +33,14 @@ from .stream import Stream
 _BACKUPS = "/backups"
 _WAL = "/wal"
 _STAMP = "%Y%m%dT%H%M%SZ"
-#: The lock of what is stopped for a copy.
-_PAUSE = "pause"
+#: The lock of what is stopped for a copy, and that of the line of the log that is followed.
+_PAUSE, _LINE = "pause", "line"
+#: The jobs that save something of this host.
+_SAVING = ("base", "wal", "dump", "chroma", "uploads", "config")
+#: How often the log is saved again because its last segment got its name meanwhile.
+_ATTEMPTS = 3
+#: Seconds the receiver has for a heartbeat before the log counts as not followed.
+_SECONDS_TO_RECEIVE = 60
 #: Base backups on the host when the target cannot be reached; one when it can.
 _BASES = 2
 #: Dumps that one run removes: a clock that jumped ahead makes all of them old, and must not take all of them away.
@@ -119,6 +126,8 @@ class Jobs:
             self.records.began(name, self.now())
             began = time.monotonic()
             try:
+                if name in _SAVING:
+                    self._require_own_history()
                 done = self._jobs[name]()
             except (FlowauditError, OSError) as error:
                 self.records.failed(name, str(error))
@@ -156,12 +165,13 @@ class Jobs:
         """
         if not adopt:
             self._require_own_history()
-        slot = self.server.slot()
-        trouble = self.stream.broken(slot)
-        if trouble and not predict:
-            self.begin_line()
-        elif not slot.active and not predict:
-            self.stream.start()
+        with contextlib.nullcontext() if predict else self.hold_line():
+            slot = self.server.slot()
+            trouble = self.stream.broken(slot)
+            if trouble and not predict:
+                self.begin_line()
+            elif not slot.active and not predict:
+                self.stream.start()
         return trouble or ("" if slot.active else "The receiver does not run.")
 
     def _require_own_history(self) -> None:
@@ -190,83 +200,101 @@ class Jobs:
         return False
 
     def _wal(self) -> Done:
-        self._require_own_history()
-        trouble, slot = self._followed()
+        """Save the log; what keeps it from being followed is mended, and told by failing."""
+        trouble, begun = self._followed()
+        if begun:
+            self.run("base")
+        # Whatever else is wrong: what there is, is better than nothing.
+        if not trouble or self.stream.segments():
+            saved, names = self.save_wal()
         if trouble:
-            lost = self._begin_line(trouble) if slot is not None else trouble
-            # What there is, is better than nothing.
-            if self.stream.segments():
-                self.save_wal()
-            raise FlowauditError(lost)
-        saved, names = self.save_wal()
-        first = [each["first_segment"] for each in self.bases() if each["stream"] == self.stream.name()][-1:]
-        # What the newest base backup does not need may be missing: a new one heals it.
-        missing = wal.lacks(names, first[0]) if first else []
-        if missing:
-            raise FlowauditError(
-                f"The write-ahead log on the host lacks {', '.join(missing)}; what comes after cannot be restored from "
-                "the base backup before: run the job base now."
-            )
-        if all(each["stream"] != self.stream.name() for each in self.bases()):
-            # As after a restore that was stopped: a new line is worth nothing without its base backup, nor that without
+            raise FlowauditError(trouble)
+        own = [each for each in self.bases() if each["stream"] == self.stream.name()]
+        # What the newest base backup does not need may be missing.
+        missing = wal.lacks(names, own[-1]["first_segment"]) if own else []
+        if missing or not own:
+            # Without one of its own, as after a restore that was stopped, a line is worth nothing, nor is that without
             # a log after it.
             self.run("base")
             saved, names = self.save_wal()
+        if missing:
+            self._count_gap()
+            raise FlowauditError(
+                f"The write-ahead log on the host lacked {', '.join(missing)}. A base backup was taken; nothing can be "
+                "restored between these segments and now."
+            )
         self._forget_wal()
-        return Done(saved.size, {"segments": len(names), "added": saved.added})
+        received = str(self.records.state().get("received_at", ""))
+        return Done(saved.size, {"segments": len(names), "added": saved.added, "received": received})
 
-    def _followed(self) -> tuple[str, Slot | None]:
-        """Why the log is not being followed, and the slot as far as the server answers."""
+    def _followed(self) -> tuple[str, bool]:
+        """Have the log followed; why it was not, empty when it was, and whether a new line had to be begun."""
         try:
-            slot = self.server.slot()
-            trouble = self.stream.broken(slot)
+            with self.hold_line():
+                slot = self.server.slot()
+                trouble = self.stream.broken(slot)
+                if trouble:
+                    return self._begin_another(trouble), True
+                if not slot.active or not self.stream.segments():
+                    self.stream.start()
+            self.beat(_SECONDS_TO_RECEIVE)
         except FlowauditError as error:
-            return str(error), None
-        if not trouble and not slot.active:
-            try:
-                self.stream.start()
-            except FlowauditError as error:
-                return str(error), None
-        return trouble, slot
+            return str(error), False
+        return "", False
 
-    def _begin_line(self, trouble: str) -> str:
+    def _begin_another(self, trouble: str) -> str:
         """Begin a new line where the old one cannot be gone on with; what that means."""
-        first = not self.stream.name()
-        old = self.stream.segments()
+        first, old = not self.stream.name(), self.stream.segments()
         if old:
             self.save_wal()
         self.begin_line()
-        self.run("base")
         if first:
             return "The write-ahead log was not followed until now; it is from here on."
-        self.records.note(gaps=int(self.records.state().get("gaps", 0)) + 1)
+        self._count_gap()
         return (
             f"{trouble} A new line was begun and a base backup taken; nothing can be restored between "
             f"{old[-1] if old else 'the last base backup'} and now."
         )
 
+    def _count_gap(self) -> None:
+        self.records.note(gaps=int(self.records.state().get("gaps", 0)) + 1)
+
+    def hold_line(self) -> contextlib.AbstractContextManager[int]:
+        """Be the only one who decides which line of the log is followed.
+
+        Raises:
+            FlowauditError: another one is at it, and still is after ``lock_wait`` seconds.
+        """
+        self.records.prepare()
+        return self.records.lock(_LINE, self.settings.lock_wait, {"since": stamp(self.now())})
+
     def begin_line(self) -> None:
         """Have the receiver follow a new line; what was received of the old one says nothing about it.
+
+        For who holds the line.
 
         Raises:
             FlowauditError: it does not.
         """
-        self.records.prepare()
         self.records.note(received_at="")
         self.stream.begin(self.now())
 
     def save_wal(self) -> tuple[Saved, list[str]]:
         """Bring what there is of the log to the target; the snapshot, and the segments in it."""
-        names = self.stream.segments()
-        if not names:
-            raise FlowauditError("There is nothing of the write-ahead log on the host yet.")
-        with contextlib.suppress(FlowauditError):
-            # Without a server there is what was received before.
-            self._beat()
-        labels = {"stream": self.stream.name(), "first": names[0], "last": names[-1]}
-        received = str(self.records.state().get("received_at", ""))
-        labels |= {"received": received} if received else {}
-        return self.repository("postgres").save("wal", labels, [self.stream.directory()]), names
+        for _attempt in range(_ATTEMPTS):
+            names = self.stream.segments()
+            if not names:
+                raise FlowauditError("There is nothing of the write-ahead log on the host yet.")
+            labels = {"stream": self.stream.name(), "first": names[0], "last": names[-1]}
+            received = str(self.records.state().get("received_at", ""))
+            labels |= {"received": received} if received else {}
+            partial = os.path.join(self.stream.directory(), f"{names[-1]}.partial")
+            unfinished = os.path.exists(partial)
+            saved = self.repository("postgres").save("wal", labels, [self.stream.directory()])
+            # Whole in the meantime, it has another name: restic may have looked for it under each at the wrong moment.
+            if not unfinished or os.path.exists(partial):
+                break
+        return saved, names
 
     def _forget_wal(self) -> None:
         needed = [each["first_segment"] for each in self.bases() if each["stream"] == self.stream.name()]
@@ -276,7 +304,7 @@ class Jobs:
     def _base(self) -> Done:
         directory = os.path.join(self.settings.database_directory, "base")
         self._clear(directory)
-        began = self.now()
+        began, stream = self.now(), self.stream.name()
         name = f"{began:{_STAMP}}"
         part, inside = os.path.join(directory, f".{name}.part"), f"{_BACKUPS}/base/.{name}.part/pgdata"
         self._program(
@@ -288,11 +316,13 @@ class Jobs:
             "The base backup failed",
         )
         ended = self.now()
+        if self.stream.name() != stream:
+            raise FlowauditError("Another line of the log was begun meanwhile, for which this base backup is none.")
         self._verify("base", inside)
         facts = {
             **_base_facts(os.path.join(part, "pgdata", "backup_manifest")),
             "name": name,
-            "stream": self.stream.name(),
+            "stream": stream,
             "began_at": stamp(began),
             "ended_at": stamp(ended),
             "rows": self.server.all_rows(self.settings.seconds),
@@ -301,13 +331,13 @@ class Jobs:
         os.rename(part, os.path.join(directory, name))
         sync_directory(directory)
         for each in self.bases()[:-_BASES]:
-            shutil.rmtree(os.path.join(directory, each["name"]))
+            self._drop(directory, each["name"])
         kept = ("name", "stream", "first_segment", "last_segment", "timeline", "ended_at")
         labels = {key: str(facts[key]) for key in kept}
         saved = self.repository("postgres").save("base", labels, [os.path.join(directory, name)])
         for each in self.bases():
             if each["name"] != name:
-                shutil.rmtree(os.path.join(directory, each["name"]))
+                self._drop(directory, each["name"])
         return Done(saved.size, {"name": name, "added": saved.added})
 
     def bases(self) -> list[dict[str, t.Any]]:
@@ -315,9 +345,9 @@ class Jobs:
         directory = os.path.join(self.settings.database_directory, "base")
         found = []
         for name in sorted(os.listdir(directory) if os.path.isdir(directory) else []):
-            if not name.startswith("."):
-                with open(os.path.join(directory, name, "base.json"), encoding="utf-8") as stream:
-                    found.append(json.load(stream))
+            text = None if name.startswith(".") else read_file(os.path.join(directory, name, "base.json"))
+            if text is not None:
+                found.append(json.loads(text))
         return found
 
     def _dump(self) -> Done:
@@ -349,7 +379,7 @@ class Jobs:
         kept = self.now() - datetime.timedelta(days=self.settings.dump_days)
         there = sorted(each for each in os.listdir(directory) if not each.startswith("."))
         for old in [each for each in there if each < min(name, f"{kept:{_STAMP}}")][:_DUMPS_AT_ONCE]:
-            shutil.rmtree(os.path.join(directory, old))
+            self._drop(directory, old)
         return Done(saved.size, {"name": name, "tables": tables, "added": saved.added})
 
     def _verify(self, job: str, inside: str) -> None:
@@ -359,6 +389,13 @@ class Jobs:
     def _program(self, job: str, command: Sequence[str], what: str) -> str:
         """Run one of PostgreSQL's programs, of the server's own version; its output."""
         return self.engine.once(self.settings.compose_file, job, command, self.settings.seconds, what)
+
+    @staticmethod
+    def _drop(directory: str, name: str) -> None:
+        """Remove a backup; the half of it that is left by a kill must not look like one."""
+        part = os.path.join(directory, f".{name}.part")
+        os.rename(os.path.join(directory, name), part)
+        shutil.rmtree(part)
 
     @staticmethod
     def _clear(directory: str) -> None:
@@ -399,8 +436,10 @@ class Jobs:
     def resume_abandoned(self) -> None:
         """Have run again what a copy stopped that was killed; what one is at right now is left to it."""
         with self.records.lock_if_free(_PAUSE) as free:
-            if free:
-                self.resume()
+            # A deployment knows itself what has to run.
+            if free and self.records.paused() and not ReleaseRecords(self.settings.release_directory).locked():
+                with self._no_deployment(0):
+                    self.resume()
 
     def resume(self) -> None:
         """Have everything run again that was stopped for a copy; for who holds the lock of it."""
@@ -409,13 +448,25 @@ class Jobs:
             # A restore was killed between its two renames.
             os.rename(f"{place}.next", place)
         problems: list[str] = []
-        for file, services in reversed(list(self.records.paused().items())):
+        left = self._without_other_colours(self.records.paused())
+        for file, services in reversed(list(left.items())):
             # A stop that a killed run has begun goes on in the engine: one that is started before that ends, is ended.
-            problems += _told(functools.partial(self.engine.stop, file, services, self.settings.grace))
-            problems += _told(functools.partial(self.engine.up, file, services, 300))
+            told = _told(functools.partial(self.engine.stop, file, services, self.settings.grace))
+            told += _told(functools.partial(self.engine.up, file, services, 300))
+            problems += told
+            if not told:
+                # It is not stopped again because another one does not come up.
+                del left[file]
+                self.records.pause(left)
         if problems:
             raise FlowauditError(" ".join(problems))
         self.records.resumed()
+
+    def _without_other_colours(self, paused: Mapping[str, t.Any]) -> dict[str, t.Any]:
+        """What was stopped, but for a colour that does not serve any more."""
+        current = ReleaseRecords(self.settings.release_directory).current()
+        others = {f"{self.settings.project}-{each}" for each in COLOURS if current and each != current.colour}
+        return {file: each for file, each in paused.items() if os.path.basename(os.path.dirname(file)) not in others}
 
     def stage_chroma(self, repository: Repository, snapshot: Snapshot) -> dict[str, int]:
         """Bring a snapshot to where copies are proved, and prove it; its collections."""
@@ -454,13 +505,11 @@ class Jobs:
     @contextlib.contextmanager
     def _still_chroma(self, *, counts: bool) -> Iterator[dict[str, int]]:
         """Nobody writes to Chroma, and it does not run; its collections before that, if they are wanted."""
-        releases = ReleaseRecords(self.settings.release_directory)
-        who = {"action": "backup", "release_id": "Chroma", "actor": "flowaudit-backup", "since": stamp(self.now())}
         wait = self.settings.lock_wait
-        with self.records.lock(_PAUSE, wait, {"since": who["since"]}), releases.lock(wait, who):
+        with self.records.lock(_PAUSE, wait, {"since": stamp(self.now())}), self._no_deployment(wait):
             if counts:
                 self.resume()
-            writers = self._writers(releases)
+            writers = self._writers(ReleaseRecords(self.settings.release_directory))
             chroma = {self.settings.chroma_compose_file: [self.settings.chroma_service]}
             self.records.pause({**self.records.paused(), **writers, **chroma})
             try:
@@ -471,6 +520,10 @@ class Jobs:
                 yield counted
             finally:
                 self.resume()
+
+    def _no_deployment(self, wait: float) -> contextlib.AbstractContextManager[int]:
+        who = {"action": "backup", "release_id": "Chroma", "actor": "flowaudit-backup", "since": stamp(self.now())}
+        return ReleaseRecords(self.settings.release_directory).lock(wait, who)
 
     def _prove_chroma(self) -> dict[str, int]:
         """The collections of the copy, asked of a Chroma of its own."""
@@ -584,14 +637,18 @@ class Jobs:
         self.records.prepare()
         try:
             self.resume_abandoned()
-            self._beat()
+            self.beat()
         finally:
             self.write_metrics()
 
-    def _beat(self) -> None:
-        """Write a heartbeat, and note it once the receiver has it."""
+    def beat(self, seconds: float = 10) -> None:
+        """Write a heartbeat, and note it once the receiver has it.
+
+        Raises:
+            FlowauditError: it could not be written, or the receiver does not have it within so many seconds.
+        """
         at = self.server.beat()
-        if not self.server.received(10):
+        if not self.server.received(seconds):
             raise FlowauditError("The receiver of the write-ahead log does not have the last heartbeat.")
         self.records.note(received_at=stamp(at))
 
@@ -601,7 +658,7 @@ class Jobs:
         """How old everything is, and what is overdue."""
         now = self.now()
         jobs = {name: self._job_status(name, now) for name in self.names}
-        begun = moment(self.records.job("wal").succeeded_at)
+        log = self.records.job("wal")
         received = moment(str(self.records.state().get("received_at", "")))
         drills = [values for values in self.records.proofs().values() if values.get("kind") == "drill"]
         return {
@@ -609,7 +666,7 @@ class Jobs:
             "jobs": jobs,
             "overdue": [name for name, each in jobs.items() if each["overdue"]],
             "rpo_host": _age(received, now),
-            "rpo_site": _age(begun, now),
+            "rpo_site": _age(moment(str(log.details.get("received", ""))) or moment(log.succeeded_at), now),
             "gaps": int(self.records.state().get("gaps", 0)),
             "drill": drills[-1] if drills else {},
             "records": self.records.directory,

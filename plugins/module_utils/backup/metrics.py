@@ -43,7 +43,9 @@ def write(path: str, status: Mapping[str, t.Any], slot: Slot | None) -> None:
         "flowaudit_backup_last_success_timestamp_seconds": {
             label(job=name): each.timestamp() if each else 0 for name, each in reached.items()
         },
-        "flowaudit_backup_success": {label(job=name): not each["error"] for name, each in jobs.items()},
+        "flowaudit_backup_success": {
+            label(job=name): bool(each["succeeded_at"]) and not each["error"] for name, each in jobs.items()
+        },
         "flowaudit_backup_duration_seconds": {label(job=name): each["seconds"] for name, each in jobs.items()},
         "flowaudit_backup_bytes": {label(job=name): each["size"] for name, each in jobs.items()},
         "flowaudit_backup_due_seconds": {label(job=name): each["due"] for name, each in jobs.items() if each["due"]},

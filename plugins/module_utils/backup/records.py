@@ -112,7 +112,9 @@ class Records:
         return self._read("state.json")
 
     def note(self, **values: t.Any) -> None:
-        write_json(os.path.join(self.directory, "state.json"), {**self.state(), **values}, mode=0o640)
+        self.prepare()
+        with self.lock("state", 60, {}):
+            write_json(os.path.join(self.directory, "state.json"), {**self.state(), **values}, mode=0o640)
 
     def paused(self) -> dict[str, t.Any]:
         """What was stopped for a copy: {"compose_file": [services]}; nothing when all runs."""

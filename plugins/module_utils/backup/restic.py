@@ -125,7 +125,7 @@ class Repository:
             self._restic(["unlock"], _SHORT)
             result = self._restic([*command, "--", *paths], self._settings.seconds)
         if result.status == _INCOMPLETE:
-            # A file that went while it was being read: the receiver renames one every 16 MB.
+            # A file that went while it was being read.
             result = self._restic([*command, "--", *paths], self._settings.seconds)
         self._require(result, "did not take the backup")
         return _summary(result.output, str(self))
@@ -172,7 +172,7 @@ class Repository:
         command = ["restore", f"{snapshot.snapshot_id}:{directory}", "--target", into, "--overwrite", "if-changed"]
         command += [f"--include=/{_literal(include)}"] if include else []
         command += ["--verify"] if verify else []
-        self._require(self._restic(command, self._settings.seconds), "did not give the backup back")
+        self._require(self._read(command, self._settings.seconds), "did not give the backup back")
 
     def read(self, snapshot: Snapshot, path: str) -> str:
         """The text of one file of a snapshot."""
@@ -198,9 +198,17 @@ class Repository:
         return [f"--{prefix}password-file", self._password_file]
 
     def _asked(self, command: Sequence[str]) -> str:
-        result = self._restic(command, _SHORT)
+        result = self._read(command, _SHORT)
         self._require(result, "cannot be read")
         return result.output
+
+    def _read(self, command: Sequence[str], seconds: float) -> Result:
+        """Read with a lock, which keeps the pruning away; without one from a target that has no room for it."""
+        result = self._restic(command, seconds)
+        if result.status in (0, _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD):
+            return result
+        again = self._restic([*command, "--no-lock"], seconds)
+        return again if again.status == 0 else result
 
     def _restic(self, command: Sequence[str], seconds: float) -> Result:
         words = [

@@ -28,7 +28,10 @@ from .records import stamp
 from .recovery import Recovered, Recovery, container_name, mountpoint, remove_volume
 from .restic import Runner
 
-STEPS = ("choose", "save", "recover", "stop", "switch", "follow", "start", "save_again")
+#: What the journal says a restore is at. Up to ``recover`` nothing that serves was touched; up to ``switch`` the old
+#: database is as good as the new one; from ``follow`` on people work on the new one.
+STEPS = ("recover", "stop", "switch", "follow", "save_again")
+_HALF_WAY = STEPS[1:]
 _LOCK = "restore"
 _START_SECONDS = 300.0
 
@@ -47,6 +50,7 @@ class Outcome:
         seconds: of the whole.
         resumed_at: the step of a run that was stopped, which this one went on from; empty for none.
         timings: step → seconds.
+        warnings: what was not as it should be, in sentences.
     """
 
     goal: str = ""
@@ -58,6 +62,7 @@ class Outcome:
     seconds: float = 0
     resumed_at: str = ""
     timings: dict[str, float] = dataclasses.field(default_factory=dict)
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
 
 class Restore:
@@ -67,42 +72,50 @@ class Restore:
         self._settings = jobs.settings
         self._records = jobs.records
         self._engine = jobs.engine
+        self._releases = ReleaseRecords(jobs.settings.release_directory)
+        self._without_saving = False
         self._untold = ""
         self.outcome = Outcome()
 
     # ── The whole of it ──
 
-    def make(self, text: str, *, actor: str, from_target: bool, accept_differences: bool) -> Outcome:
+    def make(
+        self, text: str, *, actor: str, from_target: bool, accept_differences: bool, without_saving: bool = False
+    ) -> Outcome:
         """Bring the database back to a moment (:func:`choice.goal`).
 
         Args:
             actor: who asks for it.
             from_target: take nothing from this host.
             accept_differences: go on though tables that had rows are empty.
+            without_saving: go on though the target takes neither the state that is left nor the new one.
 
         Raises:
             FlowauditError: it was not; what served before serves.
         """
         began = time.monotonic()
         goal = choice.goal(text)
+        self._without_saving = without_saving
         self._records.prepare()
         with self._locked(actor, goal):
-            journal = self._records.journal()
-            if self._half_way(journal):
-                self._have_one_serve(journal)
-                self._start(ReleaseRecords(self._settings.release_directory))
-            if self._half_way(journal) and self.volume() == journal["volume"]:
-                self.outcome.resumed_at, self.outcome.goal = journal["step"], journal["goal"]
-                if journal["step"] != "save_again":
-                    self._follow()
-                self._save_again(journal["volume"], journal["previous"])
-                if journal["goal"] == str(goal):
-                    return self._done(began)
-            elif journal:
-                # The old one serves, and people have worked on it since: what was recovered then does not replace it.
-                self._forget(journal)
-            self._anew(goal, actor, from_target, accept_differences)
+            if not self._gone_on(goal):
+                self._anew(goal, actor, from_target, accept_differences)
         return self._done(began)
+
+    def _gone_on(self, goal: choice.Goal) -> bool:
+        """Bring a restore to its end that was stopped; whether that is what is wanted now."""
+        journal = self._records.journal()
+        if journal.get("step") not in _HALF_WAY:
+            self._abandon(journal)
+            return False
+        with self._changing(journal["volume"]):
+            self._settle(journal)
+        if not self._records.journal():
+            return False
+        self.outcome.resumed_at, self.outcome.goal = journal["step"], journal["goal"]
+        self._save_again()
+        # The same moment again would take away what people have done since; the end of what there is would not.
+        return journal["goal"] == str(goal) and (goal.time is not None or journal["step"] != STEPS[-1])
 
     def _anew(self, goal: choice.Goal, actor: str, from_target: bool, accept_differences: bool) -> None:
         self.outcome.goal = str(goal)
@@ -112,10 +125,15 @@ class Restore:
         self._records.write_journal(
             goal=str(goal), volume=volume, previous=previous, actor=actor, at=stamp(self._jobs.now()), step="recover"
         )
-        with self._step("recover"):
+        with self._timed("recover"):
             repository = self._jobs.repository("postgres")
             recovery = Recovery(self._settings, self._run, self._jobs.stream, repository, volume, goal, way)
-            self.outcome.recovered = recovery.make(from_target=from_target)
+            try:
+                self.outcome.recovered = recovery.make(from_target=from_target, thorough=False)
+            except (FlowauditError, OSError):
+                self._records.close_journal()
+                raise
+        self.outcome.warnings += self.outcome.recovered.warnings
         problems = self.outcome.recovered.problems
         if problems and not accept_differences:
             recovery.discard()
@@ -148,9 +166,9 @@ class Restore:
         """Save the state that is left, then look for the way; refused before anything stops."""
         now, line = self._jobs.now(), self._jobs.stream.name()
         repository = self._jobs.repository("postgres")
-        with self._step("choose"):
+        with self._timed("choose"):
             choice.way(repository.snapshots(), goal, now, line=line, reaches=now)
-        with self._step("save"):
+        with self._timed("save"):
             self._save_state()
         return choice.way(repository.snapshots(), goal, self._jobs.now(), line=line)
 
@@ -159,53 +177,79 @@ class Restore:
         name = f"before-restore-{self._jobs.now():%Y%m%dT%H%M%SZ}"
         try:
             self._jobs.server.ask(f"SELECT pg_create_restore_point('{name}')")
-            self._jobs.server.received(10)
+            self._jobs.beat()
             self.outcome.state_before = name
-        except FlowauditError:
+        except FlowauditError as error:
             self.outcome.state_before = ""
+            self._warn(
+                "What was committed last may be in the previous volume alone, which stays until the restore is "
+                f"confirmed ({error})."
+            )
         # A receiver without a server is no reason to stop; a target that does not take it is.
         if self._jobs.stream.name():  # a new host has nothing yet
-            self._jobs.save_wal()
+            try:
+                self._jobs.save_wal()
+            except (FlowauditError, OSError) as error:
+                if not self._without_saving:
+                    raise FlowauditError(
+                        f"The state that is left could not be saved: {str(error).rstrip('.')}. To leave it in its "
+                        "volume alone, repeat this with -e restore_without_saving=true."
+                    ) from error
+                self._warn(f"The state that is left could not be saved, and is in its volume alone: {error}")
 
     def _finish(self, volume: str, previous: str) -> None:
         """From the proved volume to the application that works on it; every step can be done again."""
-        releases = ReleaseRecords(self._settings.release_directory)
-        who = {"action": "restore", "release_id": volume, "actor": "flowaudit-backup", "since": stamp(self._jobs.now())}
-        with releases.lock(self._settings.lock_wait, who):
+        with self._changing(volume):
             began = time.monotonic()
             try:
-                with self._step("stop"):
-                    self._stop(releases)
-                with self._step("save"):
+                self._reach("stop")
+                with self._timed("stop"):
+                    self._stop()
+                with self._timed("save"):
                     # What was written while it was being recovered, too.
                     self._save_state()
-                with self._step("switch"):
-                    self._switch(volume, previous)
-                self._follow()
-                self._tell()
+                with self._jobs.hold_line():
+                    self._reach("switch")
+                    with self._timed("switch"):
+                        self._switch(volume, previous)
+                    self._follow()
             finally:
                 # Whichever of the two serves by now.
-                self._start(releases)
+                self._start()
                 self.outcome.interrupted = round(time.monotonic() - began, 3)
-        self._save_again(volume, previous)
+            self._reach("save_again")
+        self._save_again()
 
     def _follow(self) -> None:
-        with self._step("follow"):
+        """For who holds the line."""
+        self._reach("follow")
+        with self._timed("follow"):
             self._jobs.begin_line()
+        self._tell()
 
-    def _save_again(self, volume: str, previous: str) -> None:
-        """The new line is worth nothing without its base backup."""
-        self.outcome.volume, self.outcome.previous_volume = volume, previous
-        with self._step("save_again"):
-            self._jobs.run("base")
-            self._jobs.run("wal")
-        self._records.retire(previous, self._jobs.now())
-        self._records.close_journal()
+    def _save_again(self) -> None:
+        """The new line is worth nothing without its base backup. One that fails here is made up for by the timers."""
+        journal = self._records.journal()
+        self.outcome.volume, self.outcome.previous_volume = journal["volume"], journal["previous"]
+        with self._timed("save_again"):
+            try:
+                self._jobs.run("base")
+                self._jobs.run("wal")
+                self._complete(journal)
+            except (FlowauditError, OSError) as error:
+                said = f"The database serves, but is not saved yet, which its timers go on trying: {error}"
+                if not self._without_saving:
+                    raise FlowauditError(said) from error
+                self._warn(said)
         if self._untold:
             raise FlowauditError(self._untold)
 
-    def _stop(self, releases: ReleaseRecords) -> None:
-        current = releases.current()
+    def _complete(self, journal: dict[str, t.Any]) -> None:
+        self._records.retire(journal["previous"], self._jobs.now())
+        self._records.close_journal()
+
+    def _stop(self) -> None:
+        current = self._releases.current()
         if current is None:
             return
         self._write_switch(current.colour, maintenance=True)
@@ -218,7 +262,7 @@ class Restore:
         mountpoint(self._run, volume)
         try:
             self._serve_from(volume)
-        except FlowauditError as error:
+        except (FlowauditError, OSError) as error:
             self._serve_from(previous)
             self._records.close_journal()
             remove_volume(self._run, volume)
@@ -226,11 +270,13 @@ class Restore:
 
     def _serve_from(self, volume: str) -> None:
         file, service = self._settings.database_compose_file, self._settings.database_service
-        self._engine.stop(file, [service], 120)
+        # Before anything stops: a disk may be full. The Compose file last, as it says what comes up.
+        self._note_volume(volume)
         text = read_file(file) or ""
-        other = re.compile(re.escape(self._settings.volume_prefix) + r"[0-9A-Za-z]+")
-        write_file(file, other.sub(volume, text))
-        write_file(self._settings.volume_file, volume + "\n")
+        wanted = re.sub(re.escape(self._settings.volume_prefix) + r"[0-9A-Za-z]+", volume, text)
+        if wanted != text:
+            write_file(file, wanted)
+        self._engine.stop(file, [service], 120)
         self._engine.up(file, [service], _START_SECONDS, recreate=True)
         if self.volume() != volume:
             raise FlowauditError(f"The database came up in {self.volume()}, not in {volume}.")
@@ -243,13 +289,13 @@ class Restore:
             # It must not stay down for that.
             self._untold = str(error)
 
-    def _start(self, releases: ReleaseRecords) -> None:
-        current = releases.current()
+    def _start(self) -> None:
+        current = self._releases.current()
         if current is None:
             return
         file = self._jobs.application()
         if file:
-            with self._step("start"):
+            with self._timed("start"):
                 self._engine.up(file, list(self._settings.database_clients), _START_SECONDS)
         self._write_switch(current.colour, maintenance=False)
 
@@ -258,41 +304,76 @@ class Restore:
     def settle(self) -> bool:
         """Have a database and the application serve where a restore was stopped half way; whether one was.
 
+        What is saved after it is the timers' affair; once it is, the restore has ended.
+
         Raises:
             FlowauditError: it cannot be had.
         """
-        if not self._half_way(self._records.journal()):
+        if self._records.journal().get("step") not in _HALF_WAY:
             return False
-        releases = ReleaseRecords(self._settings.release_directory)
         with self._records.lock_if_free(_LOCK) as free:
-            if not free or releases.locked() or not self._half_way(self._records.journal()):
+            journal = self._records.journal()
+            if not free or self._releases.locked() or journal.get("step") not in _HALF_WAY:
                 return False
-            self._have_one_serve(self._records.journal())
-            self._start(releases)
+            if journal["step"] == STEPS[-1]:
+                if self._saved():
+                    self._complete(journal)
+                return False
+            with self._changing(journal["volume"], wait=0):
+                self._settle(journal)
         return True
 
+    def _settle(self, journal: dict[str, t.Any]) -> None:
+        """Have one of the two databases serve, and the application on it; where it is the old one, that was it.
+
+        For who holds the locks of restores and of releases.
+        """
+        if journal["step"] == STEPS[-1]:
+            return
+        with self._jobs.hold_line():
+            try:
+                self._have_one_serve(journal)
+                replaced = self.volume() == journal["volume"]
+                if replaced:
+                    self._follow()
+            finally:
+                self._start()
+        if replaced:
+            self._reach("save_again")
+        else:
+            # People go on with the old one: what was recovered does not replace it any more.
+            self._abandon(journal)
+
     def _have_one_serve(self, journal: dict[str, t.Any]) -> None:
-        """The new one if it comes up, else the old one; and have that on record."""
+        """The new one if it comes up, else the old one unless people have worked on the new one; on record, too."""
         file, service = self._settings.database_compose_file, self._settings.database_service
         known = self._engine.containers(self._settings.database_project, [service])
-        well = service in known and known[service].well
         try:
-            self._engine.up(file, [service], _START_SECONDS, recreate=not well)
+            # Compose gives up at once on one that is unhealthy; one that is starting may be recovering from a crash.
+            sick = service in known and known[service].health == "unhealthy"
+            self._engine.up(file, [service], _START_SECONDS, recreate=sick)
         except FlowauditError:
+            if journal["step"] not in ("stop", "switch"):
+                raise
             self._serve_from(journal["previous"])
-        write_file(self._settings.volume_file, self.volume() + "\n")
+        self._note_volume(self.volume())
 
-    @staticmethod
-    def _half_way(journal: dict[str, t.Any]) -> bool:
-        """Whether a restore was stopped after it had begun to touch what serves."""
-        return journal.get("step") in STEPS[STEPS.index("stop") :]
+    def _saved(self) -> bool:
+        """Whether the line that is followed has a base backup and a log after it on the target."""
+        base, log = (self._records.job(name) for name in ("base", "wal"))
+        name = base.details.get("name")
+        here = any((each["name"], each["stream"]) == (name, self._jobs.stream.name()) for each in self._jobs.bases())
+        return here and not base.error and not log.error and log.succeeded_at >= base.succeeded_at
 
-    def _forget(self, journal: dict[str, t.Any]) -> None:
-        """Remove the half of a recovery."""
-        if journal["volume"] != self.volume():
-            self._run(["docker", "rm", "--force", container_name(self._settings, journal["volume"])], 120, {})
-            with contextlib.suppress(FlowauditError):
-                remove_volume(self._run, journal["volume"])
+    def _abandon(self, journal: dict[str, t.Any]) -> None:
+        """End a restore whose volume does not serve. One that people may have worked on stays until a confirmation."""
+        if journal and journal["volume"] != self.volume():
+            if journal["step"] in ("recover", "stop", "switch"):
+                self._run(["docker", "rm", "--force", container_name(self._settings, journal["volume"])], 120, {})
+                with contextlib.suppress(FlowauditError):
+                    remove_volume(self._run, journal["volume"])
+            else:
+                self._records.retire(journal["volume"], self._jobs.now())
         self._records.close_journal()
 
     def confirm(self) -> list[str]:
@@ -302,8 +383,13 @@ class Restore:
             FlowauditError: a restore is under way, or one cannot be removed.
         """
         with self._locked("confirm", choice.Goal()):
-            if self._records.journal():
-                raise FlowauditError("A restore was stopped half way; begin it again before it is confirmed.")
+            journal = self._records.journal()
+            if journal.get("step") in _HALF_WAY:
+                raise FlowauditError(
+                    "The last restore has not ended: its new state is not saved yet, or it was stopped half way. "
+                    "Look at flowaudit.ops.backup_status; it ends by itself once base backup and log succeed."
+                )
+            self._abandon(journal)
             retired = [name for name in self._records.retired() if name != self.volume()]
             for name in retired:
                 remove_volume(self._run, name)
@@ -332,6 +418,19 @@ class Restore:
         who = {"since": stamp(self._jobs.now()), "actor": actor, "goal": str(goal)}
         return self._records.lock(_LOCK, self._settings.lock_wait, who)
 
+    def _changing(self, volume: str, wait: float | None = None) -> contextlib.AbstractContextManager[int]:
+        """Be the only one who changes what serves; no deployment goes on meanwhile."""
+        who = {"action": "restore", "release_id": volume, "actor": "flowaudit-backup", "since": stamp(self._jobs.now())}
+        return self._releases.lock(self._settings.lock_wait if wait is None else wait, who)
+
+    def _warn(self, sentence: str) -> None:
+        if sentence not in self.outcome.warnings:
+            self.outcome.warnings.append(sentence)
+
+    def _note_volume(self, volume: str) -> None:
+        if read_file(self._settings.volume_file) != f"{volume}\n":
+            write_file(self._settings.volume_file, f"{volume}\n")
+
     def _write_switch(self, colour: str, *, maintenance: bool) -> None:
         text = switch.text(self._settings.project, colour, self._settings.public, maintenance=maintenance)
         file = self._settings.switch_file
@@ -342,11 +441,11 @@ class Restore:
         self.outcome.seconds = round(time.monotonic() - began, 3)
         return self.outcome
 
+    def _reach(self, step: str) -> None:
+        self._records.write_journal(**{**self._records.journal(), "step": step})
+
     @contextlib.contextmanager
-    def _step(self, name: str) -> Iterator[None]:
-        # Starting is done on every way out, and saving more than once; they are no step further.
-        if self._records.journal() and name not in ("start", "save"):
-            self._records.write_journal(**{**self._records.journal(), "step": name})
+    def _timed(self, name: str) -> Iterator[None]:
         began = time.monotonic()
         try:
             yield

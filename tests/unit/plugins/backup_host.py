@@ -62,6 +62,8 @@ class Host:
         self.recovery_says: list[Result] = []
         self.rows = {"public.documents": 3}
         self.clock = NOON
+        #: Seconds that pass whenever somebody looks at it.
+        self.ticks = 0.0
         # The directory of the records is missing, as on a fresh host.
         for name in ("wal", "base", "dump", "staging", "uploads", "chroma", "release/releases", "blue"):
             (directory / name).mkdir(parents=True)
@@ -134,7 +136,11 @@ class Host:
         return Settings(**{**values, **more})
 
     def jobs(self, **more: t.Any) -> Jobs:
-        return Jobs(self.settings(**more), self.run, lambda: self.clock)
+        return Jobs(self.settings(**more), self.run, self._now)
+
+    def _now(self) -> datetime.datetime:
+        self.passes(self.ticks)
+        return self.clock
 
     def passes(self, seconds: float) -> None:
         self.clock += datetime.timedelta(seconds=seconds)

@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import json
 import os
+import typing as t
 
 import pytest
 
 from ansible_collections.flowaudit.ops.plugins.module_utils import webhook
 from ansible_collections.flowaudit.ops.plugins.module_utils.backup import program
+from ansible_collections.flowaudit.ops.plugins.module_utils.backup.jobs import Jobs
 from ansible_collections.flowaudit.ops.plugins.module_utils.backup.settings import Target
 from ansible_collections.flowaudit.ops.plugins.module_utils.engine import Result
 from ansible_collections.flowaudit.ops.plugins.module_utils.errors import FlowauditError
+from ansible_collections.flowaudit.ops.plugins.module_utils.release.records import Records as ReleaseRecords
 from ansible_collections.flowaudit.ops.tests.unit.plugins.backup_host import SEGMENT, Host, Killed
 
 
@@ -138,9 +141,13 @@ def test_a_segment_that_is_missing_is_told(host: Host) -> None:
     jobs = host.jobs()
     jobs.run("base")
     host.write_segments(5)
+    host.passes(300)
     for job in ("wal", "check"):
-        with pytest.raises(FlowauditError, match="The write-ahead log on the host lacks " + SEGMENT.format(4)):
+        with pytest.raises(FlowauditError, match="The write-ahead log on the host lacke?[ds]+ " + SEGMENT.format(4)):
             jobs.run(job)
+    # The base backup that heals it was taken, and what is lost is on record.
+    assert len(jobs.bases()) == 1 and jobs.records.job("base").succeeded_at == "2026-01-31T12:05:00Z"
+    assert jobs.status()["gaps"] == 1
 
 
 @pytest.mark.parametrize("slot", [("lost", False), ("unreserved", False), None])
@@ -312,3 +319,102 @@ def test_success_and_failure_are_told(host: Host, monkeypatch: pytest.MonkeyPatc
     assert "The backup job uploads of nuc1 failed" in told[1][1] and "unreachable" in told[1][1]
     program._failed(host.jobs(), ["uploads"])
     assert len(told) == 2
+
+
+def test_half_of_a_base_backup_is_none(host: Host) -> None:
+    jobs = host.jobs()
+    jobs.run("base")
+    (host.directory / "base" / "stray").mkdir()
+    assert [each["name"] for each in jobs.bases()] == ["20260131T120000Z"]
+    assert jobs.run_all(["wal", "check"]) == []
+
+
+def test_a_base_backup_of_the_line_before_is_none(host: Host) -> None:
+    run = host.run
+
+    def begins(command: t.Any, seconds: float, environment: t.Any) -> Result:
+        if "pg_basebackup" in command:
+            (host.directory / "wal" / "stream").write_text("7/20260131T120500Z\n")
+        return run(command, seconds, environment)
+
+    with pytest.raises(FlowauditError, match="Another line of the log was begun meanwhile"):
+        Jobs(host.settings(), begins, lambda: host.clock).run("base")
+    assert host.jobs().bases() == [] and kinds(host, "postgres") == []
+
+
+def test_a_log_whose_last_segment_became_whole_meanwhile_is_saved_again(host: Host) -> None:
+    host.jobs().run("base")
+    partial = host.line() / f"{SEGMENT.format(3)}.partial"
+    run, saved = host.run, []
+
+    def renames(command: t.Any, seconds: float, environment: t.Any) -> Result:
+        if "backup" in command and "restic" in command:
+            saved.append(command)
+            if len(saved) == 1:
+                partial.rename(partial.with_suffix(""))
+        return run(command, seconds, environment)
+
+    Jobs(host.settings(), renames, lambda: host.clock).run("wal")
+    assert kinds(host, "postgres") == ["base", "wal", "wal"]
+
+
+@pytest.mark.parametrize("job", ["base", "wal", "dump", "chroma", "uploads", "config"])
+def test_no_job_saves_another_database_after_the_backups_of_a_lost_one(host: Host, job: str) -> None:
+    (host.directory / "wal" / "stream").write_text("8/20260131T110000Z\n")
+    with pytest.raises(FlowauditError, match="has another database than the one its backups are of"):
+        host.jobs().run(job)
+    assert not any(host.snapshots.values())
+
+
+def test_a_log_that_is_behind_is_saved_and_told(host: Host) -> None:
+    jobs = host.jobs()
+    assert jobs.run_all(["base", "wal"]) == []
+    host.passes(300)
+    host.received = False
+    with pytest.raises(FlowauditError, match="does not have the last heartbeat"):
+        jobs.run("wal")
+    assert kinds(host, "postgres") == ["base", "wal", "wal"]
+    # The age of what the target has, not of the run that brought it there.
+    assert jobs.status()["rpo_site"] == 300
+
+
+def test_a_colour_that_serves_no_more_is_not_started_again(host: Host) -> None:
+    jobs = host.jobs()
+    jobs.records.prepare()
+    jobs.records.pause({str(host.blue): ["worker"], f"{host.directory}/stack.yaml": ["chroma"]})
+    (host.directory / "release" / "current").write_text('{"release_id": "1.1.0", "colour": "green"}')
+    host.running[str(host.blue)].clear()
+    jobs.resume_abandoned()
+    assert host.running[str(host.blue)] == set() and jobs.records.paused() == {}
+
+
+def test_what_came_up_again_is_not_stopped_for_what_did_not(host: Host) -> None:
+    jobs = host.jobs()
+    jobs.records.prepare()
+    stack = f"{host.directory}/stack.yaml"
+    jobs.records.pause({str(host.blue): ["worker"], stack: ["chroma"]})
+    host.broken = {f"{host.blue} up": "unhealthy"}
+    with pytest.raises(FlowauditError, match="unhealthy"):
+        jobs.resume_abandoned()
+    assert jobs.records.paused() == {str(host.blue): ["worker"]}
+
+
+def test_during_a_deployment_nothing_is_resumed(host: Host) -> None:
+    jobs = host.jobs()
+    jobs.records.prepare()
+    jobs.records.pause({f"{host.directory}/stack.yaml": ["chroma"]})
+    with ReleaseRecords(str(host.directory / "release")).lock(0, {}):
+        jobs.resume_abandoned()
+    assert jobs.records.paused() != {}
+
+
+def test_a_target_without_room_for_a_lock_can_be_read(host: Host) -> None:
+    host.jobs().run("base")
+    run = host.run
+
+    def full(command: t.Any, seconds: float, environment: t.Any) -> Result:
+        locks = "restic" in command and "--no-lock" not in command
+        return Result(1, "", "no space left on device") if locks else run(command, seconds, environment)
+
+    jobs = Jobs(host.settings(), full, lambda: host.clock)
+    assert [each.kind for each in jobs.repository("postgres").snapshots()] == ["base"]

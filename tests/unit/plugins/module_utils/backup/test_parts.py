@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import itertools
 import json
@@ -115,12 +116,13 @@ SNAPSHOTS = [
     ("text", "chosen", "until"),
     [
         ("latest", "b200", "w205"),
-        ("2026-01-31 12:03:00+00:00", "b0", "w5"),
-        ("2026-01-31T13:07:00+01:00", "b0", "w10"),
+        # The second one that reaches it: the first may lack its last segment.
+        ("2026-01-31 12:03:00+00:00", "b0", "w10"),
+        ("2026-01-31T13:07:00+01:00", "b0", "w65"),
         # Before the second base backup had ended, the first one leads there, with the log of later.
         ("2026-01-31T12:59:30Z", "b0", "w65"),
         ("2026-01-31T13:30:00Z", "b60", "w120"),
-        ("pre-1.2.0-20260131T120400Z", "b0", "w5"),
+        ("pre-1.2.0-20260131T120400Z", "b0", "w10"),
     ],
 )
 def test_the_newest_base_backup_before_a_moment_leads_there(text: str, chosen: str, until: str) -> None:
@@ -139,6 +141,8 @@ def test_the_newest_base_backup_before_a_moment_leads_there(text: str, chosen: s
         ),
         ("2026-01-31T18:00:00Z", "in the future"),
         ("2026-01-31T16:30:00Z", "after what was saved last"),
+        ("pre-x-20269999T999999Z", "write latest, a time with its zone"),
+        ("0001-01-01T00:00+10:00", "write latest, a time with its zone"),
         ("yesterday", "write latest, a time with its zone"),
         ("2026-01-31 12:03:00", "write latest, a time with its zone"),
         ("", "write latest, a time with its zone"),
@@ -165,7 +169,7 @@ def test_without_a_base_backup_and_its_log_nothing_can_be_restored(snapshots: li
 def test_what_a_clock_dated_into_the_future_is_not_the_end() -> None:
     snapshots = [base(60, first=20), log(65, first=20, last=21), log(120, first=20, last=30)]
     wrong = [base(9000, first=22), log(9005, first=20, last=23)]
-    for text, until in (("latest", "w120"), ("2026-01-31T13:01:00Z", "w65"), ("2026-01-31T13:30:00Z", "w120")):
+    for text, until in (("latest", "w120"), ("2026-01-31T13:01:00Z", "w120"), ("2026-01-31T13:30:00Z", "w120")):
         found = choice.way([*snapshots, *wrong], choice.goal(text), minutes(121))
         assert (found.base.snapshot_id, found.log.snapshot_id) == ("b60", until)
     # Better than nothing.
@@ -176,6 +180,13 @@ def test_after_a_clock_went_back_the_end_is_where_the_log_ends() -> None:
     snapshots = [base(60, first=20, last=20), log(120, first=20, last=30), log(2, first=20, last=40)]
     for now in (3, 200):
         assert choice.way(snapshots, choice.goal("latest"), minutes(now)).log.snapshot_id == "w2"
+
+
+def test_a_label_that_is_no_time_counts_as_none() -> None:
+    odd = dataclasses.replace(base(50), labels={**base(50).labels, "ended_at": "garbage"})
+    naive = dataclasses.replace(log(70), labels={**log(70).labels, "received": "2026-01-31T12:00:00"})
+    found = choice.way([base(0), odd, log(60), naive], choice.goal("latest"), minutes(300))
+    assert (found.base.snapshot_id, found.log.snapshot_id) == ("b50", "w70")
 
 
 def test_the_end_is_that_of_the_line_that_is_followed() -> None:

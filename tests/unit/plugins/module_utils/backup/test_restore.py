@@ -11,6 +11,7 @@ import typing as t
 import pytest
 
 from ansible_collections.flowaudit.ops.plugins.module_utils.backup import bring_back, recovery, restore, wal
+from ansible_collections.flowaudit.ops.plugins.module_utils.backup.jobs import Jobs
 from ansible_collections.flowaudit.ops.plugins.module_utils.backup.restore import Restore
 from ansible_collections.flowaudit.ops.plugins.module_utils.engine import Result
 from ansible_collections.flowaudit.ops.plugins.module_utils.errors import FlowauditError
@@ -206,8 +207,9 @@ KILLS = (
 def test_killed_anywhere_one_of_the_two_serves_and_the_next_run_goes_on(saved: Host, at: str) -> None:
     saved.killed = at
     first = Restore(saved.jobs(), saved.run)
+    start = first._start
     # A killed run starts nothing any more.
-    first._start = lambda releases: None  # type: ignore[method-assign]
+    first._start = lambda: start() if saved.killed else None  # type: ignore[method-assign]
     with pytest.raises(Killed):
         first.make("latest", actor="", from_target=False, accept_differences=False)
     assert not saved.killed
@@ -215,17 +217,128 @@ def test_killed_anywhere_one_of_the_two_serves_and_the_next_run_goes_on(saved: H
     between = serves(saved)
     assert between in saved.volumes and between
     saved.passes(60)
+    saved.ticks = 1
     outcome = make(saved)
     assert serves(saved) == outcome.volume != OLD
     assert saved.jobs().records.journal() == {}
-    assert Restore(saved.jobs(), saved.run).confirm() == [OLD]
+    # Where the first had come to serve, its volume stays as well until then.
+    assert OLD in Restore(saved.jobs(), saved.run).confirm()
     assert saved.volumes == {outcome.volume}
 
 
+def unsaved(host: Host) -> str:
+    """A restore that serves and is not saved, as the target cannot be reached any more; its volume."""
+    run, stops = host.run, []
+
+    def until_then(command: t.Any, seconds: float, environment: t.Any) -> Result:
+        stops.append(command) if "pg_drop_replication_slot" in " ".join(command) else None
+        unreachable = stops and "backup" in command and "restic" in command
+        return Result(1, "", "unreachable") if unreachable else run(command, seconds, environment)
+
+    restore_ = Restore(Jobs(host.settings(), until_then, lambda: host.clock), until_then)
+    with pytest.raises(FlowauditError, match=r"The database serves, but is not saved yet.*unreachable"):
+        restore_.make("latest", actor="", from_target=False, accept_differences=False)
+    assert host.jobs().records.journal()["step"] == "save_again"
+    return serves(host)
+
+
+def test_what_serves_and_is_not_saved_is_left_alone_and_ends_once_it_is(saved: Host) -> None:
+    volume = unsaved(saved)
+    assert volume not in ("", OLD)
+    saved.ran.clear()
+    saved.running[f"{saved.directory}/stack.yaml"].discard("db")
+    assert not Restore(saved.jobs(), saved.run).settle()
+    # Whatever the database is at: it is not this restore's affair any more.
+    assert not any("compose" in text for text in saved.ran)
+    with pytest.raises(FlowauditError, match="The last restore has not ended"):
+        Restore(saved.jobs(), saved.run).confirm()
+    saved.running[f"{saved.directory}/stack.yaml"].add("db")
+    saved.passes(300)
+    assert saved.jobs().run_all(["base", "wal"]) == []
+    Restore(saved.jobs(), saved.run).settle()
+    assert saved.jobs().records.journal() == {}
+    assert Restore(saved.jobs(), saved.run).confirm() == [OLD]
+
+
+def test_the_end_of_what_there_is_is_recovered_anew_and_a_moment_is_not(saved: Host) -> None:
+    first = unsaved(saved)
+    saved.ticks = 1
+    saved.passes(60)
+    second = make(saved)
+    assert second.resumed_at == "save_again" and second.volume not in (first, OLD)
+    assert saved.volumes == {OLD, first, second.volume}
+    saved.passes(3600)
+    at = "2026-01-31T14:00:00Z"
+    third = make(saved, at)
+    # As if it had not been saved.
+    saved.jobs().records.write_journal(
+        goal=at, volume=third.volume, previous=second.volume, actor="", at=at, step="save_again"
+    )
+    assert make(saved, at).volume == third.volume == serves(saved)
+
+
+def test_a_recovery_that_failed_is_no_restore_under_way(saved: Host) -> None:
+    done = make(saved)
+    saved.passes(60)
+    saved.broken = {"pg_amcheck": "damaged"}
+    with pytest.raises(FlowauditError, match="damaged"):
+        make(saved)
+    assert Restore(saved.jobs(), saved.run).confirm() == [OLD]
+    assert serves(saved) == done.volume
+
+
+def test_a_full_target_keeps_nobody_from_a_restore(saved: Host) -> None:
+    saved.broken = {" backup --json": "no space left"}
+    with pytest.raises(FlowauditError, match=r"could not be saved: .*repeat this with -e restore_without_saving=true"):
+        make(saved)
+    assert serves(saved) == OLD
+    outcome = make(saved, without_saving=True)
+    assert serves(saved) == outcome.volume != OLD
+    assert [each.partition(",")[0] for each in outcome.warnings] == [
+        "The state that is left could not be saved",
+        "The database serves",
+    ]
+    saved.broken = {}
+    saved.passes(60)
+    assert saved.jobs().run_all(["base", "wal"]) == []
+    Restore(saved.jobs(), saved.run).settle()
+    assert saved.jobs().records.journal() == {}
+
+
+def test_what_the_receiver_does_not_have_is_no_restore_point(saved: Host) -> None:
+    saved.received = False
+    outcome = make(saved, without_saving=True)
+    assert outcome.state_before == "" and "may be in the previous volume alone" in outcome.warnings[0]
+
+
+def test_a_segment_that_became_whole_while_the_log_was_copied_is_in_the_copy(
+    saved: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = saved.line() / f"{SEGMENT.format(3)}.partial"
+    last.touch()
+    copy = recovery.shutil.copyfile
+
+    def once(source: str, into: str, **more: t.Any) -> str:
+        if source == str(last) and last.exists():
+            last.rename(last.with_suffix(""))
+        return str(copy(source, into, **more))
+
+    monkeypatch.setattr(recovery.shutil, "copyfile", once)
+    shown: list[set[str]] = []
+
+    def run(command: t.Any, seconds: float, environment: t.Any) -> Result:
+        if "postgres" in command and "--detach" in command:
+            shown.append({file.name for file in (saved.directory / "restore").glob("*/wal/*")})
+        return saved.run(command, seconds, environment)
+
+    Restore(saved.jobs(), run).make("latest", actor="", from_target=False, accept_differences=False)
+    assert SEGMENT.format(3) in shown[0]
+
+
 def test_begun_again_at_once_users_do_not_wait_for_the_second_recovery(saved: Host) -> None:
-    saved.killed = "stop --timeout 120 db"
+    saved.killed = "stop --timeout 1 backend"
     first = Restore(saved.jobs(), saved.run)
-    first._start = lambda releases: None  # type: ignore[method-assign]
+    first._start = lambda: None  # type: ignore[method-assign]
     with pytest.raises(Killed):
         first.make("latest", actor="", from_target=False, accept_differences=False)
     assert serves(saved) == ""
