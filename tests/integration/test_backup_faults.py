@@ -139,6 +139,23 @@ def test_what_pruning_removed_can_be_brought_back(nuc: t.Any, nas: t.Any) -> Non
     heals(nuc, "config")
 
 
+def test_after_an_intrusion_what_came_since_is_forgotten(nuc: t.Any, nas: t.Any) -> None:
+    heals(nuc, "uploads")
+    had = snapshots(nuc, "uploads")
+    time.sleep(2)
+    since = nas.check_output("date --utc --iso-8601=seconds").strip()
+    # Somebody with root on the host says that it is an old one.
+    forged = "backup --json --host demo_nuc --tag uploads --time '2001-01-01 00:00:00' /etc/hostname"
+    nuc.check_output(RESTIC.format(target="nas", repository="uploads") + forged)
+    assert snapshots(nuc, "uploads") == had + 1
+    told = nas.check_output("flowaudit-backup-target forget demo_nuc --since %s", since)
+    assert "demo_nuc/uploads: uploads" in told and "is gone" in told
+    assert snapshots(nuc, "uploads") == had
+    # The account can still add, and read all of it.
+    heals(nuc, "uploads")
+    heals(nuc, "check")
+
+
 # ── The host's disk ──
 
 

@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, flowaudit.ops maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What it takes to bring a database of more than 1 GB back, four ways in one run, and what its backups cost meanwhile.
+"""What it takes to bring a database of some GB back, four ways in one run, and what its backups cost meanwhile.
 
 `make bench-restore`. It measures and asserts nothing of the figures; docs/figures.md has them.
 """
@@ -24,9 +24,9 @@ pytestmark = [pytest.mark.disruptive, pytest.mark.benchmark]
 Docker = Callable[..., str]
 
 #: pgbench makes about 15 MB for each.
-SCALE = 80
+SCALE = 240
 #: Pairs of runs without backups and with them, and the seconds of each run.
-PAIRS, SECONDS = 3, 30
+PAIRS, SECONDS = 4, 30
 DATABASE = "bench"
 IN_DATABASE = "docker exec -i flowaudit-db-1"
 PSQL = f"{IN_DATABASE} psql -U postgres -qAt -v ON_ERROR_STOP=1"

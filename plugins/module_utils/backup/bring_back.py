@@ -63,7 +63,8 @@ def files(jobs: Jobs, run: Runner, path: str, time: str, *, exact: bool, predict
         try:
             is_directory = _fetch(repository, snapshot, path, workspace)
             kept = os.path.join(jobs.settings.restore_directory, f"kept-{os.path.basename(workspace)}")
-            command = ["rsync", "--archive", "--checksum", "--itemize-changes", "--backup", f"--backup-dir={kept}"]
+            command = ["rsync", "--archive", "--checksum", "--itemize-changes", "--mkpath"]
+            command += ["--backup", f"--backup-dir={kept}"]
             command += ["--delete"] if exact and is_directory else []
             command += ["--dry-run"] if predict else []
             end = "/" if is_directory else ""

@@ -6,6 +6,7 @@
 
     flowaudit-backup-target serve <system>    what an SSH key of that system runs, whatever it asks for
     flowaudit-backup-target prune <system>    forget what is older than it has to be kept, by this machine's clock
+    flowaudit-backup-target forget <system> --since <time>  (or --id <snapshot> …)   by hand, as after an intrusion
     flowaudit-backup-target watch             free space and quotas; exit status 1 when something is short
 
 How old a snapshot is, says the time its file came here (the modification time), never the snapshot: a host that was
@@ -98,8 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="flowaudit-backup-target", description="Keeps the backups of other hosts.")
     parser.add_argument("--settings", default=PATH)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("serve", "prune"):
+    for name in ("serve", "prune", "forget"):
         commands.add_parser(name).add_argument("system")
+    which = commands.choices["forget"].add_mutually_exclusive_group(required=True)
+    which.add_argument("--since", type=_moment, help="what came here since that time (with its zone)")
+    which.add_argument("--id", nargs="+", default=[], help="these snapshots")
     commands.add_parser("watch")
     told = parser.parse_args(arguments)
     try:
@@ -108,6 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             serve(target, told.system, os.environ.get("SSH_ORIGINAL_COMMAND", ""))
         elif told.command == "prune":
             for line in prune(target, told.system, _password(told.system)):
+                sys.stdout.write(f"{line}\n")
+        elif told.command == "forget":
+            for line in forget(target, told.system, _password(told.system), since=told.since, ids=told.id):
                 sys.stdout.write(f"{line}\n")
         else:
             return _watch(target)
@@ -175,15 +182,66 @@ def prune(target: Target, system: str, password: str) -> list[str]:
                 _leave_removed(path, os.path.join(removed, each))
             _let_go(removed, now - datetime.timedelta(days=target.removed_days), restic)
             if gone:
-                _close(path, closed=False)
-                with _kept(path, os.path.join(removed, f"{now:{_STAMP}}")):
-                    restic.forget(gone)
+                _remove(path, os.path.join(removed, f"{now:{_STAMP}}"), restic, gone)
                 said.append(f"{system}/{name}: {len(gone)} snapshots were kept long enough and are gone.")
         except (FlowauditError, OSError) as error:
             problems.append(f"{system}/{name}: {error}")
     if problems:
         raise FlowauditError(" ".join(problems))
     return said
+
+
+def forget(
+    target: Target, system: str, password: str, *, since: datetime.datetime | None, ids: Sequence[str]
+) -> list[str]:
+    """Forget what came here since a time, whatever time it gives itself, or single snapshots; what was done, in lines.
+
+    It stays for some time where pruning leaves what it removes.
+
+    Raises:
+        FlowauditError: a repository cannot be read, or nothing of a kind would be left.
+    """
+    said = []
+    now = datetime.datetime.now(datetime.UTC)
+    for name in target.keep_days:
+        path = target.repository(system, name)
+        if not os.path.exists(os.path.join(path, "config")):
+            continue
+        restic = Restic(path, target.user, password)
+        restic.unlock()
+        arrivals = restic.arrivals()
+        gone = [each for each in arrivals if _is_chosen(each, since, ids)]
+        if not gone:
+            continue
+        lost = sorted({each.kind for each in gone} - {each.kind for each in arrivals if each not in gone})
+        if lost:
+            raise FlowauditError(
+                f"{system}/{name} would have nothing of the kind {', '.join(lost)} left: not forgotten."
+            )
+        removed = os.path.join(target.directory, system, _REMOVED, name, f"{now:{_STAMP}}")
+        _remove(path, removed, restic, [each.snapshot_id for each in gone])
+        said += [f"{system}/{name}: {each.kind} {each.snapshot_id} is gone." for each in gone]
+    return said or [f"{system} has nothing of that; nothing was forgotten."]
+
+
+def _is_chosen(arrival: Arrival, since: datetime.datetime | None, ids: Sequence[str]) -> bool:
+    if since is not None:
+        return arrival.came >= since.timestamp()
+    return any(arrival.snapshot_id.startswith(each) for each in ids)
+
+
+def _moment(text: str) -> datetime.datetime:
+    found = datetime.datetime.fromisoformat(text)
+    if found.tzinfo is None:
+        raise ValueError("without a zone")
+    return found
+
+
+def _remove(repository: str, removed: str, restic: Restic, snapshots: Sequence[str]) -> None:
+    # One that is closed could not be pruned either.
+    _close(repository, closed=False)
+    with _kept(repository, removed):
+        restic.forget(snapshots)
 
 
 @contextlib.contextmanager

@@ -182,6 +182,41 @@ def test_what_pruning_removes_goes_when_nothing_is_missing_without_it(
     assert list(removed.iterdir()) == []
 
 
+def test_what_came_since_an_intrusion_is_forgotten_by_hand(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repository = place / "srv/nuc1/postgres"
+    (repository / "config").write_text("")
+    for name, day in (("a1", 2), ("b2", 1), ("c3", 0)):
+        (repository / "snapshots" / name).write_text("")
+        os.utime(repository / "snapshots" / name, (1e9 - day * DAY, 1e9 - day * DAY))
+    (place / "prune").mkdir()
+    (place / "prune" / "nuc1").write_text("secret\n")
+    monkeypatch.setattr(target, "PASSWORDS", str(place / "prune"))
+    called: list[list[str]] = []
+
+    def run(words: list[str], **_more: t.Any) -> t.Any:
+        called.append(words)
+        # Whatever they say of their time themselves.
+        told = [{"id": name, "time": "1999-01-01T00:00:00Z", "tags": ["base"]} for name in ("a1", "b2", "c3")]
+        return target.subprocess.CompletedProcess(words, 0, json.dumps(told), "")
+
+    monkeypatch.setattr(target.subprocess, "run", run)
+    # A day and a half before 2001-09-09T01:46:40Z
+    assert call(place, "forget", "nuc1", "--since", "2001-09-07T13:46:40Z") == 0
+    assert called[-1][-4:] == ["forget", "--prune", "b2", "c3"]
+    assert "nuc1/postgres: base b2 is gone" in capsys.readouterr().out
+    assert call(place, "forget", "nuc1", "--id", "a") == 0
+    assert called[-1][-3:] == ["forget", "--prune", "a1"]
+    before = len(called)
+    assert call(place, "forget", "nuc1", "--since", "2001-01-01T00:00:00Z") == 1
+    assert "nothing of the kind base left" in capsys.readouterr().err
+    assert call(place, "forget", "nuc1", "--id", "f") == 0
+    assert not any("forget" in words for words in called[before:])
+    with pytest.raises(SystemExit):
+        call(place, "forget", "nuc1", "--since", "2001-09-07T13:46:40")
+
+
 def test_without_a_password_nothing_is_pruned(place: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(place, "prune", "nuc1") == 1
     assert "no password to prune nuc1 with" in capsys.readouterr().err
