@@ -176,7 +176,7 @@ def test_no_room_for_the_log(nuc: t.Any, docker: Docker, playbook: Playbook) -> 
         write_segments(docker, 3)
         fails(nuc, "wal")
         # PostgreSQL keeps what the receiver does not have, and users notice nothing.
-        nuc.check_output("mount -o remount,size=90%%%% %s", line)
+        nuc.check_output("mount -o remount,size=90%% %s", line)
         heals(nuc, "wal")
         docker("stop", "flowaudit-backup-receiver-1")
         nuc.check_output("rm -rf /tmp/line && cp -a %s /tmp/line", line)
