@@ -65,6 +65,10 @@ class Outcome:
     warnings: list[str] = dataclasses.field(default_factory=list)
 
 
+class _NotServed(FlowauditError):
+    """No database comes up."""
+
+
 class Restore:
     def __init__(self, jobs: Jobs, run: Runner) -> None:
         self._jobs = jobs
@@ -108,14 +112,31 @@ class Restore:
         if journal.get("step") not in _HALF_WAY:
             self._abandon(journal)
             return False
-        with self._changing(journal["volume"]):
-            self._settle(journal)
-        if not self._records.journal():
+        try:
+            with self._changing(journal["volume"]):
+                self._settle(journal)
+            if not self._records.journal():
+                return False
+            self.outcome.resumed_at, self.outcome.goal = journal["step"], journal["goal"]
+            self._save_again()
+        except _NotServed as error:
+            self._give_up(journal, str(error))
             return False
-        self.outcome.resumed_at, self.outcome.goal = journal["step"], journal["goal"]
-        self._save_again()
+        except FlowauditError as error:
+            # Only another moment can do without what was not saved.
+            if goal.time is None or journal["goal"] == str(goal):
+                raise
+            self._give_up(journal, str(error))
+            return False
         # The same moment again would take away what people have done since; the end of what there is would not.
         return journal["goal"] == str(goal) and (goal.time is not None or journal["step"] != STEPS[-1])
+
+    def _give_up(self, journal: dict[str, t.Any], why: str) -> None:
+        """Recover anew what a restore was stopped at; both of its volumes stay until a confirmation."""
+        self._warn(f"The restore to {journal['goal']} that was stopped could not be brought to its end: {why}")
+        for volume in {journal["volume"], journal["previous"]} - {self.volume()}:
+            self._records.retire(volume, self._jobs.now())
+        self._records.close_journal()
 
     def _anew(self, goal: choice.Goal, actor: str, from_target: bool, accept_differences: bool) -> None:
         self.outcome.goal = str(goal)
@@ -352,10 +373,13 @@ class Restore:
             # Compose gives up at once on one that is unhealthy; one that is starting may be recovering from a crash.
             sick = service in known and known[service].health == "unhealthy"
             self._engine.up(file, [service], _START_SECONDS, recreate=sick)
-        except FlowauditError:
+        except FlowauditError as error:
             if journal["step"] not in ("stop", "switch"):
-                raise
-            self._serve_from(journal["previous"])
+                raise _NotServed(str(error)) from error
+            try:
+                self._serve_from(journal["previous"])
+            except FlowauditError as neither:
+                raise _NotServed(f"{error} {neither}") from neither
         self._note_volume(self.volume())
 
     def _saved(self) -> bool:

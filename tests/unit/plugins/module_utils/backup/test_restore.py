@@ -277,6 +277,37 @@ def test_the_end_of_what_there_is_is_recovered_anew_and_a_moment_is_not(saved: H
     assert make(saved, at).volume == third.volume == serves(saved)
 
 
+def test_where_no_database_comes_up_another_restore_is_the_way_out(saved: Host) -> None:
+    saved.killed = "pg_drop_replication_slot"
+    with pytest.raises(Killed):
+        Restore(saved.jobs(), saved.run).make("latest", actor="", from_target=False, accept_differences=False)
+    run, first = saved.run, saved.volume
+
+    def dead(command: t.Any, seconds: float, environment: t.Any) -> Result:
+        fails = "up" in command and "db" in command and saved.volume == first
+        fails = fails and first in pathlib.Path(f"{saved.directory}/stack.yaml").read_text()
+        return Result(1, "", "it does not start") if fails else run(command, seconds, environment)
+
+    saved.run = dead  # type: ignore[method-assign]
+    saved.passes(60)
+    with pytest.raises(FlowauditError, match="it does not start"):
+        Restore(saved.jobs(), saved.run).settle()
+    outcome = make(saved)
+    assert "it does not start" in outcome.warnings[0]
+    assert serves(saved) == outcome.volume and saved.volumes == {OLD, first, outcome.volume}
+
+
+def test_a_database_that_cannot_be_saved_keeps_nobody_from_another_moment(saved: Host) -> None:
+    first = unsaved(saved)
+    saved.passes(60)
+    saved.broken = {"pg_basebackup": "it does not answer"}
+    with pytest.raises(FlowauditError, match="it does not answer"):
+        make(saved)
+    assert serves(saved) == first
+    outcome = make(saved, "2026-01-31T12:30:00Z", without_saving=True)
+    assert serves(saved) == outcome.volume and saved.volumes == {OLD, first, outcome.volume}
+
+
 def test_a_recovery_that_failed_is_no_restore_under_way(saved: Host) -> None:
     done = make(saved)
     saved.passes(60)
