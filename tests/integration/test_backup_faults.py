@@ -205,10 +205,15 @@ def test_a_damaged_base_backup(nuc: t.Any, docker: Docker, playbook: Playbook, p
 
 
 def test_a_segment_that_is_missing(nuc: t.Any, docker: Docker, playbook: Playbook) -> None:
-    write_segments(docker, 3)
     line = f"/data/wal/{nuc.file('/data/wal/stream').content_string.strip()}"
-    wait_until(lambda: nuc.run("ls %s | grep -vc partial", line).stdout.strip() >= "3", 30, "the receiver has them")
-    lost = sorted(name for name in nuc.check_output("ls %s", line).split() if "." not in name)[-2]
+
+    def segments() -> list[str]:
+        return sorted(name for name in nuc.check_output("ls %s", line).split() if "." not in name)
+
+    had = len(segments())
+    write_segments(docker, 3)
+    wait_until(lambda: len(segments()) >= had + 3, 30, "the receiver has them")
+    lost = segments()[-2]
     nuc.check_output("mv %s/%s /tmp/", line, lost)
     assert lost in fails(nuc, "wal")
     assert lost in fails(nuc, "check")
