@@ -123,12 +123,6 @@ resumed_at:
   returned: O(state=restored)
   type: str
   sample: ""
-warnings:
-  description: What was not as it should be, in sentences; Ansible shows them, too.
-  returned: O(state=restored)
-  type: list
-  elements: str
-  sample: []
 timings:
   description: Seconds of each step.
   returned: O(state=restored)
@@ -214,7 +208,7 @@ def main() -> None:
             result = restored(restore, module.params, predict=module.check_mode)
     except (FlowauditError, OSError) as error:
         module.fail_json(msg=str(error))
-    for warning in result.get("warnings", []):
+    for warning in result.pop("warnings", []):
         module.warn(warning)
     module.exit_json(**result)
 

@@ -195,6 +195,9 @@ class Restore:
 
     def _save_state(self) -> None:
         """The state that is left can be gone back to, too; without a server there is what the receiver has of it."""
+        if not self._jobs.stream.name():
+            # A new host has nothing yet.
+            return
         name = f"before-restore-{self._jobs.now():%Y%m%dT%H%M%SZ}"
         try:
             self._jobs.server.ask(f"SELECT pg_create_restore_point('{name}')")
@@ -207,16 +210,15 @@ class Restore:
                 f"confirmed ({error})."
             )
         # A receiver without a server is no reason to stop; a target that does not take it is.
-        if self._jobs.stream.name():  # a new host has nothing yet
-            try:
-                self._jobs.save_wal()
-            except (FlowauditError, OSError) as error:
-                if not self._without_saving:
-                    raise FlowauditError(
-                        f"The state that is left could not be saved: {str(error).rstrip('.')}. To leave it in its "
-                        "volume alone, repeat this with -e restore_without_saving=true."
-                    ) from error
-                self._warn(f"The state that is left could not be saved, and is in its volume alone: {error}")
+        try:
+            self._jobs.save_wal()
+        except (FlowauditError, OSError) as error:
+            if not self._without_saving:
+                raise FlowauditError(
+                    f"The state that is left could not be saved: {str(error).rstrip('.')}. To leave it in its volume "
+                    "alone, repeat this with -e restore_without_saving=true."
+                ) from error
+            self._warn(f"The state that is left could not be saved, and is in its volume alone: {error}")
 
     def _finish(self, volume: str, previous: str) -> None:
         """From the proved volume to the application that works on it; every step can be done again."""
