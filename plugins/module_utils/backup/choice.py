@@ -91,8 +91,8 @@ def way(
 ) -> Way:
     """The newest base backup that ended before the goal, and the log from its beginning to the goal.
 
-    A clock that jumped in between has dated some of them wrongly. So what is newest on a line of the log is asked of
-    the places in it; and what lies in the future counts only where there is nothing else.
+    A clock that jumped in between has dated some of them wrongly. So the end of the line that is followed is found by
+    places in the log alone; and elsewhere, what lies in the future counts only where there is nothing else.
 
     Args:
         snapshots: of the repository of the database.
@@ -108,11 +108,18 @@ def way(
     bases = sorted((each for each in snapshots if each.kind == "base"), key=_ended)
     logs = [each for each in snapshots if each.kind == "wal"]
     soon = now + _SKEW
-    logs = [each for each in logs if max(received(each), each.time) <= soon] or logs
-    reachable = [each for each in bases if _logs_after(each, logs)]
-    reachable = [each for each in reachable if _ended(each) <= soon] or reachable
-    if wanted.time is None:
-        reachable = [each for each in reachable if each.labels.get("stream") == line] or reachable
+    if wanted.time is None and line:
+        of_line = [each for each in bases if each.labels.get("stream") == line and _logs_after(each, logs)]
+        reachable = sorted(of_line, key=lambda each: each.labels.get("first_segment", ""))
+        if bases and not reachable:
+            raise FlowauditError(
+                "What is written at present has no base backup on the target yet, so its end cannot be restored; run "
+                "flowaudit.ops.backup_now, or give a moment before."
+            )
+    else:
+        logs = [each for each in logs if max(received(each), each.time) <= soon] or logs
+        reachable = [each for each in bases if _logs_after(each, logs)]
+        reachable = [each for each in reachable if _ended(each) <= soon] or reachable
     if not reachable:
         raise FlowauditError("There is no base backup with a write-ahead log after it, so nothing can be restored.")
     known = max(received(each) for base in reachable for each in _logs_after(base, logs))
@@ -131,7 +138,8 @@ def way(
     if wanted.time is not None and wanted.time > max(end, reaches or end):
         raise FlowauditError(f"restore_time {wanted} is after what was saved last; {possible}, or latest.")
     # Labels are of whole seconds: one of the goal's own second may be after it.
-    proof = [received(each) for each in after if wanted.time is None or received(each) + _SECOND <= wanted.time]
+    until = soon if wanted.time is None else wanted.time - _SECOND
+    proof = [received(each) for each in after if received(each) <= until]
     return Way(base, log, end, max(proof, default=None))
 
 
@@ -158,8 +166,7 @@ def _ended(base: Snapshot) -> datetime.datetime:
 
 def _read(text: str) -> datetime.datetime | None:
     """A time in a label; None for what is none, as somebody else may have put it there."""
-    try:
+    with contextlib.suppress(ValueError, OverflowError):
         found = moment(text)
-    except ValueError:
-        return None
-    return found if found and found.tzinfo else None
+        return found.astimezone(datetime.UTC) if found and found.tzinfo else None
+    return None

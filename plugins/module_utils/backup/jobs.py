@@ -206,7 +206,7 @@ class Jobs:
             self.run("base")
         # Whatever else is wrong: what there is, is better than nothing.
         if not trouble or self.stream.segments():
-            saved, names = self.save_wal()
+            saved, names, received = self.save_wal()
         if trouble:
             raise FlowauditError(trouble)
         own = [each for each in self.bases() if each["stream"] == self.stream.name()]
@@ -216,7 +216,7 @@ class Jobs:
             # Without one of its own, as after a restore that was stopped, a line is worth nothing, nor is that without
             # a log after it.
             self.run("base")
-            saved, names = self.save_wal()
+            saved, names, received = self.save_wal()
         if missing:
             self._count_gap()
             raise FlowauditError(
@@ -224,12 +224,15 @@ class Jobs:
                 "restored between these segments and now."
             )
         self._forget_wal()
-        received = str(self.records.state().get("received_at", ""))
         return Done(saved.size, {"segments": len(names), "added": saved.added, "received": received})
 
     def _followed(self) -> tuple[str, bool]:
         """Have the log followed; why it was not, empty when it was, and whether a new line had to be begun."""
         try:
+            if self.stream.broken(self.server.slot()) and self.stream.segments():
+                # Before the line is held: a target may take its time, and a restore must not wait for it.
+                with contextlib.suppress(FlowauditError):
+                    self.save_wal()
             with self.hold_line():
                 slot = self.server.slot()
                 trouble = self.stream.broken(slot)
@@ -245,8 +248,6 @@ class Jobs:
     def _begin_another(self, trouble: str) -> str:
         """Begin a new line where the old one cannot be gone on with; what that means."""
         first, old = not self.stream.name(), self.stream.segments()
-        if old:
-            self.save_wal()
         self.begin_line()
         if first:
             return "The write-ahead log was not followed until now; it is from here on."
@@ -279,8 +280,8 @@ class Jobs:
         self.records.note(received_at="")
         self.stream.begin(self.now())
 
-    def save_wal(self) -> tuple[Saved, list[str]]:
-        """Bring what there is of the log to the target; the snapshot, and the segments in it."""
+    def save_wal(self) -> tuple[Saved, list[str], str]:
+        """Bring what there is of the log to the target; the snapshot, the segments in it, and its last heartbeat."""
         for _attempt in range(_ATTEMPTS):
             names = self.stream.segments()
             if not names:
@@ -294,7 +295,7 @@ class Jobs:
             # Whole in the meantime, it has another name: restic may have looked for it under each at the wrong moment.
             if not unfinished or os.path.exists(partial):
                 break
-        return saved, names
+        return saved, names, received
 
     def _forget_wal(self) -> None:
         needed = [each["first_segment"] for each in self.bases() if each["stream"] == self.stream.name()]

@@ -23,9 +23,11 @@ from .settings import Settings, Target
 
 #: restic's exit statuses (restic manual, "Scripting").
 _INCOMPLETE, _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD = 3, 10, 11, 12
+#: Of ``timeout``
+_TOO_LONG = 124
 _LOCK_WAIT = "5m"
-#: Seconds for what reads or writes a few small files.
-_SHORT = 300.0
+#: Seconds for what reads or writes a few small files, once it has the lock.
+_SHORT = 600.0
 
 #: Runs a program: its arguments, seconds until it is ended, environment to add → its result.
 Runner = t.Callable[[Sequence[str], float, Mapping[str, str]], Result]
@@ -92,7 +94,7 @@ class Repository:
         Raises:
             FlowauditError: the target cannot be reached, or the password is another.
         """
-        result = self._restic(["key", "list", "--json"], _SHORT)
+        result = self._read(["key", "list", "--json"], _SHORT)
         if result.status == _NO_REPOSITORY:
             return None
         self._require(result, "cannot be opened")
@@ -205,7 +207,7 @@ class Repository:
     def _read(self, command: Sequence[str], seconds: float) -> Result:
         """Read with a lock, which keeps the pruning away; without one from a target that has no room for it."""
         result = self._restic(command, seconds)
-        if result.status in (0, _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD):
+        if result.status in (0, _NO_REPOSITORY, _LOCKED, _WRONG_PASSWORD, _TOO_LONG):
             return result
         again = self._restic([*command, "--no-lock"], seconds)
         return again if again.status == 0 else result

@@ -24,13 +24,13 @@ from ..release import switch
 from ..release.records import Records as ReleaseRecords
 from . import choice
 from .jobs import Jobs
-from .records import stamp
+from .records import moment, stamp
 from .recovery import Recovered, Recovery, container_name, mountpoint, remove_volume
 from .restic import Runner
 
 #: What the journal says a restore is at. Up to ``recover`` nothing that serves was touched; up to ``switch`` the old
-#: database is as good as the new one; from ``follow`` on people work on the new one.
-STEPS = ("recover", "stop", "switch", "follow", "save_again")
+#: database is as good as the new one; from ``follow`` on it is the new one that serves, from ``start`` on to people.
+STEPS = ("recover", "stop", "switch", "follow", "start", "save_again")
 _HALF_WAY = STEPS[1:]
 _LOCK = "restore"
 _START_SECONDS = 300.0
@@ -78,6 +78,7 @@ class Restore:
         self._engine = jobs.engine
         self._releases = ReleaseRecords(jobs.settings.release_directory)
         self._without_saving = False
+        self._unsaved = False
         self._untold = ""
         self.outcome = Outcome()
 
@@ -115,32 +116,42 @@ class Restore:
         try:
             with self._changing(journal["volume"]):
                 self._settle(journal)
-            if not self._records.journal():
-                return False
-            self.outcome.resumed_at, self.outcome.goal = journal["step"], journal["goal"]
-            self._save_again()
         except _NotServed as error:
             self._give_up(journal, str(error))
             return False
+        if not self._records.journal():
+            return False
+        self.outcome.resumed_at, self.outcome.goal = journal["step"], journal["goal"]
+        same = bool(journal["goal"] == str(goal))
+        try:
+            self._save_again()
         except FlowauditError as error:
-            # Only another moment can do without what was not saved.
-            if goal.time is None or journal["goal"] == str(goal):
+            # Only another moment can do without what is not saved.
+            if same or goal.time is None:
                 raise
             self._give_up(journal, str(error))
             return False
+        if self._records.journal():
+            # It could not be saved, and that was said not to matter.
+            if not same:
+                self._give_up(journal, "what it serves is not saved")
+            return same
         # The same moment again would take away what people have done since; the end of what there is would not.
-        return journal["goal"] == str(goal) and (goal.time is not None or journal["step"] != STEPS[-1])
+        return same and (goal.time is not None or journal["step"] != STEPS[-1])
 
     def _give_up(self, journal: dict[str, t.Any], why: str) -> None:
-        """Recover anew what a restore was stopped at; both of its volumes stay until a confirmation."""
+        """Let another restore take the place of one that was stopped; both of its volumes stay until a confirmation.
+
+        Its journal stays, too, until the other one begins: the tick goes on with it otherwise.
+        """
         self._warn(f"The restore to {journal['goal']} that was stopped could not be brought to its end: {why}")
         for volume in {journal["volume"], journal["previous"]} - {self.volume()}:
             self._records.retire(volume, self._jobs.now())
-        self._records.close_journal()
 
     def _anew(self, goal: choice.Goal, actor: str, from_target: bool, accept_differences: bool) -> None:
         self.outcome.goal = str(goal)
-        way = self._choose(goal)
+        before = self._records.journal()
+        way = self._choose(goal, from_target)
         previous = self.volume()
         volume = f"{self._settings.volume_prefix}{self._jobs.now():%Y%m%dT%H%M%SZ}"
         self._records.write_journal(
@@ -152,18 +163,25 @@ class Restore:
             try:
                 self.outcome.recovered = recovery.make(from_target=from_target, thorough=False)
             except (FlowauditError, OSError):
-                self._records.close_journal()
+                self._put_back(before)
                 raise
         self.outcome.warnings += self.outcome.recovered.warnings
         problems = self.outcome.recovered.problems
         if problems and not accept_differences:
             recovery.discard()
-            self._records.close_journal()
+            self._put_back(before)
             raise FlowauditError(
                 f"{' '.join(problems)} Nothing was changed. If that is what is wanted, repeat it with "
                 "-e restore_accept_differences=true."
             )
         self._finish(volume, previous)
+
+    def _put_back(self, journal: dict[str, t.Any]) -> None:
+        """The journal of a restore whose place another one did not take."""
+        if journal:
+            self._records.write_journal(**journal)
+        else:
+            self._records.close_journal()
 
     def predict(self, text: str) -> Outcome:
         """What :meth:`make` would do.
@@ -183,7 +201,7 @@ class Restore:
 
     # ── Its steps ──
 
-    def _choose(self, goal: choice.Goal) -> choice.Way:
+    def _choose(self, goal: choice.Goal, from_target: bool) -> choice.Way:
         """Save the state that is left, then look for the way; refused before anything stops."""
         now, line = self._jobs.now(), self._jobs.stream.name()
         repository = self._jobs.repository("postgres")
@@ -191,7 +209,10 @@ class Restore:
             choice.way(repository.snapshots(), goal, now, line=line, reaches=now)
         with self._timed("save"):
             self._save_state()
-        return choice.way(repository.snapshots(), goal, self._jobs.now(), line=line)
+        # What the target did not take is on the host.
+        received = moment(str(self._records.state().get("received_at", ""))) if not from_target else None
+        reaches = received if self._unsaved else None
+        return choice.way(repository.snapshots(), goal, self._jobs.now(), line=line, reaches=reaches)
 
     def _save_state(self) -> None:
         """The state that is left can be gone back to, too; without a server there is what the receiver has of it."""
@@ -209,6 +230,9 @@ class Restore:
                 "What was committed last may be in the previous volume alone, which stays until the restore is "
                 f"confirmed ({error})."
             )
+        if self._unsaved:
+            # Users are waiting by now, and the target would not take it this time either.
+            return
         # A receiver without a server is no reason to stop; a target that does not take it is.
         try:
             self._jobs.save_wal()
@@ -218,11 +242,12 @@ class Restore:
                     f"The state that is left could not be saved: {str(error).rstrip('.')}. To leave it in its volume "
                     "alone, repeat this with -e restore_without_saving=true."
                 ) from error
+            self._unsaved = True
             self._warn(f"The state that is left could not be saved, and is in its volume alone: {error}")
 
     def _finish(self, volume: str, previous: str) -> None:
         """From the proved volume to the application that works on it; every step can be done again."""
-        with self._changing(volume):
+        with self._changing(volume), self._jobs.hold_line():
             began = time.monotonic()
             try:
                 self._reach("stop")
@@ -231,16 +256,14 @@ class Restore:
                 with self._timed("save"):
                     # What was written while it was being recovered, too.
                     self._save_state()
-                with self._jobs.hold_line():
-                    self._reach("switch")
-                    with self._timed("switch"):
-                        self._switch(volume, previous)
-                    self._follow()
+                self._reach("switch")
+                with self._timed("switch"):
+                    self._switch(volume, previous)
+                self._follow()
             finally:
                 # Whichever of the two serves by now.
-                self._start()
+                self._start_again()
                 self.outcome.interrupted = round(time.monotonic() - began, 3)
-            self._reach("save_again")
         self._save_again()
 
     def _follow(self) -> None:
@@ -249,6 +272,7 @@ class Restore:
         with self._timed("follow"):
             self._jobs.begin_line()
         self._tell()
+        self._reach("start")
 
     def _save_again(self) -> None:
         """The new line is worth nothing without its base backup. One that fails here is made up for by the timers."""
@@ -312,6 +336,14 @@ class Restore:
             # It must not stay down for that.
             self._untold = str(error)
 
+    def _start_again(self) -> None:
+        """Have the application run. One that does not come up needs help of its own: the database is back."""
+        try:
+            self._start()
+        finally:
+            if self._records.journal().get("step") == "start":
+                self._reach("save_again")
+
     def _start(self) -> None:
         current = self._releases.current()
         if current is None:
@@ -354,21 +386,24 @@ class Restore:
         if journal["step"] == STEPS[-1]:
             return
         with self._jobs.hold_line():
+            self._have_one_serve(journal)
+            replaced = self.volume() == journal["volume"]
             try:
-                self._have_one_serve(journal)
-                replaced = self.volume() == journal["volume"]
-                if replaced:
+                self._note_volume(self.volume())
+                if replaced and journal["step"] != "start":
                     self._follow()
             finally:
-                self._start()
-        if replaced:
-            self._reach("save_again")
-        else:
+                self._start_again()
+        if not replaced:
             # People go on with the old one: what was recovered does not replace it any more.
             self._abandon(journal)
 
     def _have_one_serve(self, journal: dict[str, t.Any]) -> None:
-        """The new one if it comes up, else the old one unless people have worked on the new one; on record, too."""
+        """The new one if it comes up, else the old one unless people have worked on the new one.
+
+        Raises:
+            _NotServed: neither does.
+        """
         file, service = self._settings.database_compose_file, self._settings.database_service
         known = self._engine.containers(self._settings.database_project, [service])
         try:
@@ -382,7 +417,6 @@ class Restore:
                 self._serve_from(journal["previous"])
             except FlowauditError as neither:
                 raise _NotServed(f"{error} {neither}") from neither
-        self._note_volume(self.volume())
 
     def _saved(self) -> bool:
         """Whether the line that is followed has a base backup and a log after it on the target."""

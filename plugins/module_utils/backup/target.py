@@ -6,7 +6,7 @@
 
     flowaudit-backup-target serve <system>    what an SSH key of that system runs, whatever it asks for
     flowaudit-backup-target prune <system>    forget what is older than it has to be kept, by this machine's clock
-    flowaudit-backup-target forget <system> --since <time>  (or --id <snapshot> …)   by hand, as after an intrusion
+    flowaudit-backup-target forget <system> --since <time> | --id <snapshot> …   by hand, as after an intrusion
     flowaudit-backup-target watch             free space and quotas; exit status 1 when something is short
 
 How old a snapshot is, says the time its file came here (the modification time), never the snapshot: a host that was
@@ -40,6 +40,8 @@ _DAY = 86400.0
 _ASKED = re.compile(r"serve restic --stdio (?:--\S+ )*(?:[\w.-]+/)?(?P<repository>[a-z]+)")
 #: What a repository needs to be written for a restore, too.
 _LOCKS = "locks"
+#: Repository → the kinds of snapshots it is there for; of the others that of its own name.
+_KINDS = {"postgres": ("base", "wal", "dump")}
 #: Below the directory of a system: what pruning has removed, by repository and day.
 _REMOVED = ".removed"
 _STAMP = "%Y%m%dT%H%M%SZ"
@@ -104,6 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     which = commands.choices["forget"].add_mutually_exclusive_group(required=True)
     which.add_argument("--since", type=_moment, help="what came here since that time (with its zone)")
     which.add_argument("--id", nargs="+", default=[], help="these snapshots")
+    commands.choices["forget"].add_argument(
+        "--at-once", action="store_true", help="do not keep what goes for some time"
+    )
     commands.add_parser("watch")
     told = parser.parse_args(arguments)
     try:
@@ -114,7 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for line in prune(target, told.system, _password(told.system)):
                 sys.stdout.write(f"{line}\n")
         elif told.command == "forget":
-            for line in forget(target, told.system, _password(told.system), since=told.since, ids=told.id):
+            password = _password(told.system)
+            for line in forget(target, told.system, password, since=told.since, ids=told.id, keep=not told.at_once):
                 sys.stdout.write(f"{line}\n")
         else:
             return _watch(target)
@@ -192,16 +198,17 @@ def prune(target: Target, system: str, password: str) -> list[str]:
 
 
 def forget(
-    target: Target, system: str, password: str, *, since: datetime.datetime | None, ids: Sequence[str]
+    target: Target, system: str, password: str, *, since: datetime.datetime | None, ids: Sequence[str], keep: bool
 ) -> list[str]:
     """Forget what came here since a time, whatever time it gives itself, or single snapshots; what was done, in lines.
 
-    It stays for some time where pruning leaves what it removes.
+    Args:
+        keep: what goes stays for some time where pruning leaves what it removes, and takes its room there.
 
     Raises:
-        FlowauditError: a repository cannot be read, or nothing of a kind would be left.
+        FlowauditError: a repository cannot be read, or nothing of what it is there for would be left.
     """
-    said = []
+    said, problems = [], []
     now = datetime.datetime.now(datetime.UTC)
     for name in target.keep_days:
         path = target.repository(system, name)
@@ -213,14 +220,16 @@ def forget(
         gone = [each for each in arrivals if _is_chosen(each, since, ids)]
         if not gone:
             continue
-        lost = sorted({each.kind for each in gone} - {each.kind for each in arrivals if each not in gone})
+        left = {each.kind for each in arrivals if each not in gone}
+        lost = sorted({each.kind for each in gone}.intersection(_KINDS.get(name, (name,))) - left)
         if lost:
-            raise FlowauditError(
-                f"{system}/{name} would have nothing of the kind {', '.join(lost)} left: not forgotten."
-            )
+            problems.append(f"{system}/{name} would have nothing of the kind {', '.join(lost)} left: not forgotten.")
+            continue
         removed = os.path.join(target.directory, system, _REMOVED, name, f"{now:{_STAMP}}")
-        _remove(path, removed, restic, [each.snapshot_id for each in gone])
+        _remove(path, removed if keep else "", restic, [each.snapshot_id for each in gone])
         said += [f"{system}/{name}: {each.kind} {each.snapshot_id} is gone." for each in gone]
+    if problems:
+        raise FlowauditError(" ".join([*problems, *said]))
     return said or [f"{system} has nothing of that; nothing was forgotten."]
 
 
@@ -240,7 +249,7 @@ def _moment(text: str) -> datetime.datetime:
 def _remove(repository: str, removed: str, restic: Restic, snapshots: Sequence[str]) -> None:
     # One that is closed could not be pruned either.
     _close(repository, closed=False)
-    with _kept(repository, removed):
+    with _kept(repository, removed) if removed else contextlib.nullcontext():
         restic.forget(snapshots)
 
 

@@ -179,20 +179,29 @@ def test_what_a_clock_dated_into_the_future_is_not_the_end() -> None:
 def test_after_a_clock_went_back_the_end_is_where_the_log_ends() -> None:
     snapshots = [base(60, first=20, last=20), log(120, first=20, last=30), log(2, first=20, last=40)]
     for now in (3, 200):
-        assert choice.way(snapshots, choice.goal("latest"), minutes(now)).log.snapshot_id == "w2"
+        found = choice.way(snapshots, choice.goal("latest"), minutes(now), line="7/a")
+        assert (found.base.snapshot_id, found.log.snapshot_id) == ("b60", "w2")
+        assert found.heartbeat is not None and found.heartbeat <= minutes(now + 1)
+    # A base backup that was taken since, too.
+    since = [base(1, first=35, last=35), log(2.5, first=20, last=41)]
+    found = choice.way([*snapshots, *since], choice.goal("latest"), minutes(3), line="7/a")
+    assert (found.base.snapshot_id, found.log.snapshot_id) == ("b1", "w2.5")
 
 
 def test_a_label_that_is_no_time_counts_as_none() -> None:
     odd = dataclasses.replace(base(50), labels={**base(50).labels, "ended_at": "garbage"})
+    early = dataclasses.replace(base(40), labels={**base(40).labels, "ended_at": "0001-01-01T00:00:00+14:00"})
     naive = dataclasses.replace(log(70), labels={**log(70).labels, "received": "2026-01-31T12:00:00"})
-    found = choice.way([base(0), odd, log(60), naive], choice.goal("latest"), minutes(300))
+    found = choice.way([base(0), early, odd, log(60), naive], choice.goal("latest"), minutes(300))
     assert (found.base.snapshot_id, found.log.snapshot_id) == ("b50", "w70")
 
 
 def test_the_end_is_that_of_the_line_that_is_followed() -> None:
     snapshots = [base(200), log(205), base(100, "7/b"), log(105, "7/b")]
-    for line, chosen in (("7/b", "b100"), ("", "b200"), ("7/c", "b200")):
+    for line, chosen in (("7/b", "b100"), ("", "b200")):
         assert choice.way(snapshots, choice.goal("latest"), minutes(300), line=line).base.snapshot_id == chosen
+    with pytest.raises(FlowauditError, match="What is written at present has no base backup on the target yet"):
+        choice.way(snapshots, choice.goal("latest"), minutes(300), line="7/c")
     # A moment is one, whatever line it was on.
     assert (
         choice.way(snapshots, choice.goal("2026-01-31T15:21:00Z"), minutes(300), line="7/b").base.snapshot_id == "b200"

@@ -284,6 +284,8 @@ def test_where_no_database_comes_up_another_restore_is_the_way_out(saved: Host) 
     run, first = saved.run, saved.volume
 
     def dead(command: t.Any, seconds: float, environment: t.Any) -> Result:
+        if "up" in command and "backend" in command and saved.volume == first:
+            return Result(1, "", "the backend is unhealthy")
         fails = "up" in command and "db" in command and saved.volume == first
         fails = fails and first in pathlib.Path(f"{saved.directory}/stack.yaml").read_text()
         return Result(1, "", "it does not start") if fails else run(command, seconds, environment)
@@ -295,6 +297,55 @@ def test_where_no_database_comes_up_another_restore_is_the_way_out(saved: Host) 
     outcome = make(saved)
     assert "it does not start" in outcome.warnings[0]
     assert serves(saved) == outcome.volume and saved.volumes == {OLD, first, outcome.volume}
+
+
+def test_another_restore_that_cannot_begin_leaves_the_first_to_the_tick(saved: Host) -> None:
+    saved.killed = "pg_drop_replication_slot"
+    with pytest.raises(Killed):
+        Restore(saved.jobs(), saved.run).make("latest", actor="", from_target=False, accept_differences=False)
+    first = saved.volume
+    saved.passes(60)
+    saved.broken = {"--wait-timeout 300 --force-recreate db": "full", "--wait-timeout 300 db": "full"}
+    with pytest.raises(FlowauditError, match="before the first base backup"):
+        make(saved, "2026-01-31T11:00:00Z")
+    saved.broken = {}
+    assert Restore(saved.jobs(), saved.run).settle()
+    assert serves(saved) == first
+
+
+def test_an_application_that_does_not_come_up_is_no_restore_under_way(saved: Host) -> None:
+    saved.broken = {f"{saved.blue} up": "the schema is too old"}
+    with pytest.raises(FlowauditError, match="the schema is too old"):
+        make(saved)
+    assert saved.volume != OLD
+    saved.ran.clear()
+    assert not Restore(saved.jobs(), saved.run).settle()
+    assert not any("pg_drop_replication_slot" in text or "restored database" in text for text in saved.ran)
+    saved.passes(60)
+    assert saved.jobs().run_all(["base", "wal"]) == []
+    Restore(saved.jobs(), saved.run).settle()
+    assert saved.jobs().records.journal() == {}
+
+
+def test_what_is_not_saved_is_not_thrown_away_by_asking_again(saved: Host) -> None:
+    saved.broken = {" backup --json": "no space left"}
+    first = make(saved, without_saving=True)
+    saved.passes(60)
+    again = make(saved, without_saving=True)
+    assert again.volume == first.volume == serves(saved) and again.resumed_at == "save_again"
+
+
+def test_what_is_not_saved_stays_in_its_volume_when_another_moment_is_asked_for(saved: Host) -> None:
+    saved.broken = {" backup --json": "no space left", "pg_basebackup": "no space left"}
+    first = make(saved, without_saving=True)
+    saved.passes(60)
+    other = make(saved, "2026-01-31T12:00:00Z", without_saving=True)
+    assert other.volume == serves(saved) and saved.volumes == {OLD, first.volume, other.volume}
+    saved.broken = {}
+    saved.passes(60)
+    assert saved.jobs().run_all(["base", "wal"]) == []
+    Restore(saved.jobs(), saved.run).settle()
+    assert sorted(Restore(saved.jobs(), saved.run).confirm()) == sorted([OLD, first.volume])
 
 
 def test_a_database_that_cannot_be_saved_keeps_nobody_from_another_moment(saved: Host) -> None:

@@ -208,6 +208,7 @@ def test_what_came_since_an_intrusion_is_forgotten_by_hand(
     assert "nuc1/postgres: base b2 is gone" in capsys.readouterr().out
     assert call(place, "forget", "nuc1", "--id", "a") == 0
     assert called[-1][-3:] == ["forget", "--prune", "a1"]
+    assert not list((place / "srv/nuc1/.removed").rglob("snapshots"))
     before = len(called)
     assert call(place, "forget", "nuc1", "--since", "2001-01-01T00:00:00Z") == 1
     assert "nothing of the kind base left" in capsys.readouterr().err
