@@ -150,6 +150,7 @@ def test_a_killed_run_leaves_no_key_and_no_connection(holding: Node) -> None:
     node = holding
     change_id = node.approved(scope={"hosts": ["h1"], "playbooks": ["hold.yml"]})
     process = held(node, change_id, node.directory / "copy", "h1")
+    _soon(lambda: node.entries("task.dispatched"))
     process.send_signal(signal.SIGKILL)
     process.wait(10)
     assert not pathlib.Path(f"/proc/{process.pid}").exists()

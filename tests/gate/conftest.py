@@ -215,11 +215,6 @@ class Site:
         return model.read((self.changes / change_id / "change.json").read_bytes())
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as tried:
-        return tried.connect_ex(("127.0.0.1", port)) == 0
-
-
 def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -235,6 +230,28 @@ def make_keys(directory: pathlib.Path) -> pathlib.Path:
     return directory
 
 
+def _ssh_server(
+    sshd: str, name: str, directory: pathlib.Path, keys: pathlib.Path, options: str
+) -> tuple[Target, subprocess.Popen[bytes]]:
+    """One that listens, on a port that nobody took between the choice of it and its start."""
+    configuration, log = directory / f"{name}.conf", directory / f"{name}.log"
+    deadline = time.monotonic() + 20
+    while True:
+        target = Target(name, _free_port(), log)
+        configuration.write_text(
+            f"Port {target.port}\nListenAddress 127.0.0.1\nHostKey {keys}/server\nPidFile none\nStrictModes no\n"
+            f"PermitRootLogin yes\nUsePAM no\nMaxStartups 200\nSubsystem sftp internal-sftp\n{options}\n"
+        )
+        process = subprocess.Popen([sshd, "-D", "-f", str(configuration), "-E", str(log)])
+        # Whoever has the port would answer there, too; its own log does not.
+        while process.poll() is None:
+            if log.exists() and f"Server listening on 127.0.0.1 port {target.port}" in log.read_text():
+                return target, process
+            assert time.monotonic() < deadline, f"{name} does not listen."
+            time.sleep(0.05)
+        assert time.monotonic() < deadline, f"{name} does not start: {log.read_text()}"
+
+
 @contextlib.contextmanager
 def ssh_servers(
     directory: pathlib.Path, keys: pathlib.Path, options: t.Callable[[str], str]
@@ -245,20 +262,9 @@ def ssh_servers(
     pathlib.Path("/run/sshd").mkdir(exist_ok=True)
     started, found = [], []
     for name in ("h1", "h2", "h3"):
-        target = Target(name, _free_port(), directory / f"{name}.log")
-        configuration = directory / f"{name}.conf"
-        configuration.write_text(
-            f"Port {target.port}\nListenAddress 127.0.0.1\nHostKey {keys}/server\nPidFile none\nStrictModes no\n"
-            "PermitRootLogin yes\nUsePAM no\nMaxStartups 200\nSubsystem sftp internal-sftp\n"
-            f"{options(name)}\n"
-        )
-        started.append(subprocess.Popen([sshd, "-D", "-f", str(configuration), "-E", str(target.log)]))
+        target, process = _ssh_server(sshd, name, directory, keys, options(name))
         found.append(target)
-    for target in found:
-        deadline = time.monotonic() + 20
-        while not _listens(target.port):
-            assert time.monotonic() < deadline, f"{target.name} does not listen."
-            time.sleep(0.05)
+        started.append(process)
     yield found
     for process in started:
         process.send_signal(signal.SIGTERM)
