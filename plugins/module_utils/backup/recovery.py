@@ -100,7 +100,7 @@ class Recovery:
 
         Args:
             from_target: take nothing from this host, as if it were lost.
-            thorough: look for each row in the indexes, too, which takes longer than all else.
+            thorough: look for each row in the indexes, too, which takes several times as long.
 
         Raises:
             FlowauditError: it cannot be recovered; the volume is gone again.

@@ -202,13 +202,17 @@ def test_what_came_since_an_intrusion_is_forgotten_by_hand(
         return target.subprocess.CompletedProcess(words, 0, json.dumps(told), "")
 
     monkeypatch.setattr(target.subprocess, "run", run)
+    kept: list[t.Any] = []
+    monkeypatch.setattr(target.shutil, "copytree", lambda *places, **_more: kept.append(places))
     # A day and a half before 2001-09-09T01:46:40Z
     assert call(place, "forget", "nuc1", "--since", "2001-09-07T13:46:40Z") == 0
     assert called[-1][-4:] == ["forget", "--prune", "b2", "c3"]
     assert "nuc1/postgres: base b2 is gone" in capsys.readouterr().out
     assert call(place, "forget", "nuc1", "--id", "a") == 0
     assert called[-1][-3:] == ["forget", "--prune", "a1"]
-    assert not list((place / "srv/nuc1/.removed").rglob("snapshots"))
+    assert len(kept) == 2
+    assert call(place, "forget", "nuc1", "--id", "a", "--at-once") == 0
+    assert (called[-1][-1], len(kept)) == ("a1", 2)
     before = len(called)
     assert call(place, "forget", "nuc1", "--since", "2001-01-01T00:00:00Z") == 1
     assert "nothing of the kind base left" in capsys.readouterr().err
